@@ -1,0 +1,1 @@
+"""Body models in SMPL's file format: the open body and the official one behind one interface."""

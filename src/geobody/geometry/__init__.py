@@ -1,0 +1,1 @@
+"""Cameras, crops as virtual cameras, and alignment of point sets."""

@@ -1,0 +1,1 @@
+"""Rasterisers: differentiable silhouettes and the textured scene of the synthetic set."""
