@@ -1,0 +1,127 @@
+"""Poses and shapes of a SURREAL-layout set: theta without the root, and beta.
+
+The set holds ``cmu/{train,val,test}/run*/<sequence>/<sequence>_c0001_info.mat`` (and further
+clips ``_c0002`` ...). Only these info files are read: they are 1 % of the set's bytes.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from scipy.io import loadmat
+
+from geobody.conventions import N_BETAS, SMPL_JOINTS
+from geobody.errors import DataError
+from geobody.progress import progress
+
+SPLITS: Final = ("train", "val", "test")
+N_BODY_JOINTS: Final = len(SMPL_JOINTS) - 1
+
+BROKEN_SHAPES: Final = re.compile(r"^(ung_)?(18_\d+|19_\d+|143_21)$")
+"""Sequences whose shapes are known to be broken: CMU subjects 18 and 19, and sequence 143_21."""
+
+_INFO_NAME: Final = re.compile(r"^(?P<sequence>.+)_c\d{4}_info\.mat$")
+_CURE: Final = "run `dvc repro synth`, or point params.yaml: prior.root at a SURREAL set"
+
+
+@dataclass(frozen=True)
+class SurrealPoses:
+    """Poses in the set's own order: split, run, sequence, clip, frame.
+
+    body_pose     (N,23,3) float32, axis-angle in radians, SMPL's joints 1..23. The root is left
+                  out: its values are in the capture's frame, which nothing here can undo.
+    betas         (N,10) float32
+    sequence_id   (N,) int32, index into ``sequences``; clips and runs of one motion share it
+    sequences     names of the sequences, sorted
+    n_dropped     sequences left out because their shapes are known to be broken
+    """
+
+    body_pose: np.ndarray
+    betas: np.ndarray
+    sequence_id: np.ndarray
+    sequences: tuple[str, ...]
+    n_dropped: int
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+
+def read_surreal(root: Path, *, split: str = "train", stride: int = 1) -> SurrealPoses:
+    """Every ``stride``-th frame of all clips of a split, as ``SurrealPoses``.
+
+    ``root`` holds ``cmu/``. Raises DataError if nothing is there, a file cannot be read, a field
+    is missing, has another size, or holds numbers that are not finite.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: one of {', '.join(SPLITS)}")
+    folder = root / "cmu" / split
+    if not folder.is_dir():
+        raise DataError(folder, "no such folder", _CURE)
+    files = sorted(folder.glob("run*/*/*_info.mat"))
+    if not files:
+        raise DataError(folder, "holds no run*/<sequence>/<sequence>_c0001_info.mat", _CURE)
+
+    names = [_sequence_name(path) for path in files]
+    dropped = sorted({name for name in names if BROKEN_SHAPES.match(name)})
+    sequences = tuple(sorted(set(names) - set(dropped)))
+    if not sequences:
+        raise DataError(folder, "holds only sequences with broken shapes", _CURE)
+
+    ids = {name: number for number, name in enumerate(sequences)}
+    kept = [(path, ids[name]) for path, name in zip(files, names, strict=True) if name in ids]
+    poses, betas, numbers = [], [], []
+    for path, number in progress(kept, desc="SURREAL info files"):
+        pose, shape = read_info(path)
+        poses.append(pose[::stride, 3:])
+        betas.append(shape[::stride])
+        numbers.append(np.full(len(poses[-1]), number, dtype=np.int32))
+    return SurrealPoses(
+        body_pose=np.concatenate(poses).reshape(-1, N_BODY_JOINTS, 3),
+        betas=np.concatenate(betas),
+        sequence_id=np.concatenate(numbers),
+        sequences=sequences,
+        n_dropped=len(dropped),
+    )
+
+
+def read_info(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """theta (T,72) and beta (T,10) of one info file, float32; the root is still in its capture frame."""
+    try:
+        fields = loadmat(path, variable_names=("pose", "shape"))
+    except Exception as error:  # loadmat raises a different type for nearly every way to break a file
+        raise DataError(path, f"is no readable .mat file ({type(error).__name__})", _CURE) from error
+    pose = _frames(path, fields, "pose", 3 * len(SMPL_JOINTS))
+    shape = _frames(path, fields, "shape", N_BETAS)
+    if len(pose) != len(shape):
+        raise DataError(path, f"'pose' has {len(pose)} frames and 'shape' has {len(shape)}", _CURE)
+    return pose, shape
+
+
+def _frames(path: Path, fields: dict[str, np.ndarray], name: str, size: int) -> np.ndarray:
+    """A (size,T) field as (T,size). A clip of one frame comes as (size,1), (1,size) or (size,)."""
+    if name not in fields:
+        raise DataError(path, f"has no field {name!r}", _CURE)
+    values = np.asarray(fields[name])
+    if values.dtype.kind not in "fiu":
+        raise DataError(path, f"field {name!r} holds no numbers", _CURE)
+    if values.size == size:
+        values = values.reshape(size, 1)
+    if values.ndim != 2 or values.shape[0] != size or values.shape[1] == 0:
+        raise DataError(path, f"field {name!r} has shape {values.shape}, not ({size}, T)", _CURE)
+    values = values.T.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(path, f"field {name!r} holds numbers that are not finite", _CURE)
+    return values
+
+
+def _sequence_name(path: Path) -> str:
+    match = _INFO_NAME.match(path.name)
+    if match is None or match["sequence"] != path.parent.name:
+        raise DataError(
+            path,
+            "is not named <sequence>_c0001_info.mat after its folder",
+            "rename it or take it out of the set",
+        )
+    return match["sequence"]
