@@ -1,0 +1,290 @@
+"""The params: one frozen model per section of ``params.yaml``, and the reader of that file.
+
+DVC reads and writes YAML 1.2. Plain PyYAML resolves YAML 1.1 scalars (``1e-5`` a string, ``on``
+true), so the loader here carries the 1.2 core schema's rules.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geobody.errors import DataError, ParamsError
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, strict, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        """Strict mode takes no list where a tuple is declared, and YAML has only lists."""
+        if isinstance(values, dict):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return values
+
+
+class Body(Section):
+    """The body model and, when it is the open one, how it is built."""
+
+    generate: tuple[Literal["open"], ...] = ("open",)
+    """[open] builds the open body; [] when ``model`` is a licensed file."""
+    model: str = "data/body/open_1723.npz"
+    """File of the body that every later stage uses."""
+
+
+class Synth(Section):
+    """The synthetic multi-view data set."""
+
+
+class Dataset(Section):
+    """Where the images are and which of them are used."""
+
+    generate: tuple[Literal["synthetic"], ...] = ("synthetic",)
+    """[synthetic] makes the embedded set; [] when the paths below name a real one."""
+    root: str = "data/synthetic/images"
+    """Folder of the image sequences."""
+    masks: str = "data/synthetic/masks"
+    """Folder of the masks, in the same tree."""
+    manifest: str = "data/synthetic/manifest.parquet"
+    """List of the files with size and hash: what DVC depends on instead of the images."""
+    truth: str = "data/synthetic/truth"
+    """theta, beta and translation of every frame, read by ``eval`` alone."""
+
+
+class Backgrounds(Section):
+    """Median backgrounds."""
+
+
+class Crops(Section):
+    """Crops around the root and their virtual cameras."""
+
+
+class Encdec(Section):
+    """The self-supervised encoder-decoder."""
+
+
+class Training(Section):
+    """What every training shares: it can change results, so it is a param."""
+
+
+class Labels(Section):
+    """Whose labels, and how many of them, the pose head and the regressor may see."""
+
+    subjects: Annotated[tuple[Literal[1, 5, 6, 7, 8], ...], Field(min_length=1)] = (1,)
+    """Training subjects whose poses are known; test subjects cannot be named here."""
+    fraction: Fraction = 1.0
+    """Share of their instants that carry labels, spread evenly over time; smaller shares are subsets."""
+    held_out_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of each labelled sequence, its last frames, that is never trained on: errors there show overfitting."""
+    ceiling_subjects: Annotated[tuple[Literal[1, 5, 6, 7, 8], ...], Field(min_length=1)] = (1, 5, 6, 7, 8)
+    """Whose labels the control ``cnn_all`` sees; without 8 when settings are chosen on subject 8."""
+
+
+class PoseHead(Section):
+    """3D joints from L_3D."""
+
+    kind: Literal["mlp", "equivariant"] = "mlp"
+    """mlp: two hidden layers; equivariant: each joint a weighted sum of the points, solved in closed form."""
+    hidden_units: Count = 2048
+    """Width of the two hidden layers of ``mlp``."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of hidden units that ``mlp`` drops while it trains."""
+    steps: Count = 1000
+    """Length of the training of ``mlp``."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Embeddings in a step."""
+    learning_rate: Positive = 1e-3
+    """Peak of AdamW's schedule."""
+    weight_decay: NonNegative = 1e-2
+    """AdamW's decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps in which the learning rate rises."""
+    clip_norm: Positive = 5.0
+    """Largest norm of a gradient."""
+    ridge: Positive = 1e-3
+    """Penalty of ``equivariant``, as a share of the points' mean second moment."""
+
+
+class Controls(Section):
+    """CNNs trained without the representation."""
+
+    steps: Count = 2000
+    """Length of the training of each of the two CNNs."""
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Images in a step."""
+    learning_rate: Positive = 1.5e-3
+    """Peak of AdamW's schedule."""
+    weight_decay: NonNegative = 1e-2
+    """AdamW's decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps in which the learning rate rises."""
+    clip_norm: Positive = 5.0
+    """Largest norm of a gradient."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the CNN's last features that is dropped while it trains."""
+    augmentation_strength: NonNegative = 1.0
+    """Strength of the change of colours, as in ``encdec``; 0 leaves images as they are."""
+    turn_deg: NonNegative = 15.0
+    """Standard deviation of the in-plane rotation of image and joints."""
+    mirror: bool = True
+    """Whether half of the images are mirrored, joints with them."""
+
+
+class Prior(Section):
+    """Where poses and shapes for the prior come from."""
+
+    root: str = "data/synthetic/surreal"
+    """A tree in SURREAL's layout: cmu/train/run*/<sequence>/<sequence>_c0001_info.mat."""
+
+
+class GanPrior(Section):
+    """The adversarial prior on pose and shape."""
+
+
+class SmplRegressor(Section):
+    """theta and beta from the embedding."""
+
+
+class Eval(Section):
+    """Metrics and pictures on the test subjects."""
+
+
+class Params(Section):
+    """The whole of ``params.yaml``."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Every random draw of every stage starts here."""
+    body: Body
+    synth: Synth
+    dataset: Dataset
+    backgrounds: Backgrounds
+    crops: Crops
+    encdec: Encdec
+    training: Training
+    labels: Labels
+    pose_head: PoseHead
+    controls: Controls
+    prior: Prior
+    gan_prior: GanPrior
+    smpl_regressor: SmplRegressor
+    eval: Eval
+
+    def view(self, sections: tuple[str, ...]) -> "ParamsView":
+        """The params as a stage sees them: the sections that it declared, no others."""
+        return ParamsView({name: getattr(self, name) for name in sections})
+
+
+class ParamsView:
+    """Declared sections of the params; any other raises ``AttributeError``.
+
+    ``dvc.yaml`` lists what a stage declares, so a stage that could read more would not be run
+    again when it should be.
+    """
+
+    def __init__(self, sections: dict[str, Any]) -> None:
+        self._sections = sections
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._sections[name]
+        except KeyError:
+            raise AttributeError(
+                f"section {name!r} is not declared for this stage in geobody/paths.py"
+            ) from None
+
+    def plain(self) -> dict[str, Any]:
+        """The sections as dicts, lists and scalars, for a fingerprint."""
+        return {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in self._sections.items()
+        }
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalar rules of YAML 1.2's core schema."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+    @classmethod
+    def adopt_core_schema(cls) -> None:
+        cls.yaml_implicit_resolvers = {}
+        for tag, pattern, first in (
+            ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+            ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+            ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+            (
+                "float",
+                r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+                r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+                "-+0123456789.",
+            ),
+        ):
+            cls.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first))
+        cls.add_constructor("tag:yaml.org,2002:int", cls._int)
+        cls.add_constructor("tag:yaml.org,2002:float", cls._float)
+
+    @staticmethod
+    def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+        text = loader.construct_scalar(node)
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+    @staticmethod
+    def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+        text = loader.construct_scalar(node).lower()
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Yaml12Loader.adopt_core_schema()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file; raises ``DataError`` or ``ParamsError`` naming the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(path, "is missing", "run from the repository root") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read ({error})", "restore it with git checkout") from None
+    try:
+        values = yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506 (a subclass of SafeLoader)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ParamsError(f"{path.name}:{line} is no YAML: {problem}; mend that line") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path.name}: holds no sections; restore it with git checkout {path.name}")
+    return values
+
+
+def load_params(path: Path) -> Params:
+    """The validated params; raises ``ParamsError`` naming ``file: section.key``, value and rule."""
+    values = read_yaml(path)
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            raise ParamsError(f"{path.name}: {key}: unknown key; remove it or mend its spelling{more}") from None
+        if first["type"] == "missing":
+            raise ParamsError(f"{path.name}: {key}: missing; add it{more}") from None
+        raise ParamsError(f"{path.name}: {key}: {first['input']!r} is wrong: {first['msg']}{more}") from None

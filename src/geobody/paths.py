@@ -1,0 +1,168 @@
+"""Every path of the DAG and every section of the params that a stage reads, in one table.
+
+``dvc.yaml`` is written from this table (``make dvc.yaml``) and stages get their paths from it, so
+that the two cannot differ. Paths are relative to the repository root; ``${section.key}`` stands
+for a value of ``params.yaml``, in DVC's own notation.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What one stage reads and writes.
+
+    ``outputs`` are cached by DVC; ``metrics``, ``curves`` and ``figures`` are committed to Git.
+    ``per`` names the list in the params over which the stage repeats; an empty list removes it.
+    """
+
+    description: str
+    sections: tuple[str, ...]
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+    per: str | None = None
+
+    def written(self) -> dict[str, str]:
+        """Name -> path of everything that the stage writes."""
+        return {**self.outputs, **self.metrics, **self.curves, **self.figures}
+
+
+INDEX = "data/index"
+CROPS = "data/crops"
+EMBEDDINGS = "data/embeddings"
+MODELS = "data/models"
+
+STAGES: Final[dict[str, StageSpec]] = {
+    "body": StageSpec(
+        "An openly licensed body in SMPL's file format, in several mesh sizes.",
+        ("body", "seed"),
+        outputs={"body": "data/body"},
+        metrics={"metrics": "metrics/body.json"},
+        figures={"figure": "metrics/figures/body.png"},
+        per="body.generate",
+    ),
+    "synth": StageSpec(
+        "A synthetic multi-view data set in Human3.6M's layout, with its truth kept apart.",
+        ("synth", "seed"),
+        inputs={"body": "${body.model}", "motions": "data/motions"},
+        outputs={
+            "images": "data/synthetic/images",
+            "masks": "data/synthetic/masks",
+            "manifest": "data/synthetic/manifest.parquet",
+            "surreal": "data/synthetic/surreal",
+            "truth": "data/synthetic/truth",
+        },
+        metrics={"metrics": "metrics/synth.json"},
+        figures={"figure": "metrics/figures/synth.png"},
+        per="dataset.generate",
+    ),
+    "index": StageSpec(
+        "One row per image: cameras, poses, splits and exclusions.",
+        ("dataset",),
+        inputs={"manifest": "${dataset.manifest}"},
+        outputs={"index": INDEX},
+        metrics={"metrics": "metrics/index.json"},
+    ),
+    "backgrounds": StageSpec(
+        "Per subject and camera, the pixelwise median.",
+        ("dataset", "backgrounds"),
+        inputs={"index": INDEX, "manifest": "${dataset.manifest}"},
+        outputs={"backgrounds": "data/backgrounds"},
+        figures={"figure": "metrics/figures/backgrounds.png"},
+    ),
+    "crops": StageSpec(
+        "Root-centred crops, their backgrounds, masks and virtual cameras, as mapped shards.",
+        ("dataset", "crops"),
+        inputs={
+            "index": INDEX,
+            "manifest": "${dataset.manifest}",
+            "backgrounds": "data/backgrounds",
+        },
+        outputs={"crops": CROPS},
+        metrics={"metrics": "metrics/crops.json"},
+        figures={"figure": "metrics/figures/crops.png"},
+    ),
+    "encdec": StageSpec(
+        "The self-supervised encoder-decoder: one view drawn from another.",
+        ("encdec", "training", "seed"),
+        inputs={"crops": CROPS},
+        outputs={"model": f"{MODELS}/encdec.safetensors"},
+        metrics={"metrics": "metrics/encdec.json"},
+        curves={"curves": "metrics/curves/encdec.csv"},
+        figures={"figure": "metrics/figures/encdec.png"},
+    ),
+    "embeddings": StageSpec(
+        "L_3D and L_app of every crop.",
+        ("training",),
+        inputs={"crops": CROPS, "encdec": f"{MODELS}/encdec.safetensors"},
+        outputs={"embeddings": EMBEDDINGS},
+    ),
+    "pose_head": StageSpec(
+        "3D joints from L_3D, with the labels of one subject.",
+        ("pose_head", "labels", "training", "seed"),
+        inputs={"embeddings": EMBEDDINGS, "crops": CROPS},
+        outputs={"model": f"{MODELS}/pose_head.safetensors"},
+        metrics={"metrics": "metrics/pose_head.json"},
+        curves={"curves": "metrics/curves/pose_head.csv"},
+    ),
+    "controls": StageSpec(
+        "What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.",
+        ("controls", "labels", "training", "seed"),
+        inputs={"crops": CROPS, "surreal": "${prior.root}", "body": "${body.model}"},
+        outputs={"model": f"{MODELS}/controls.safetensors"},
+        metrics={"metrics": "metrics/controls.json"},
+        curves={"curves": "metrics/curves/controls.csv"},
+    ),
+    "gan_prior": StageSpec(
+        "An adversarial prior on the pose and the shape of a body.",
+        ("gan_prior", "prior", "training", "seed"),
+        inputs={"surreal": "${prior.root}"},
+        outputs={"model": f"{MODELS}/gan_prior.safetensors"},
+        metrics={"metrics": "metrics/gan_prior.json"},
+        curves={"curves": "metrics/curves/gan_prior.csv"},
+        figures={"figure": "metrics/figures/gan_prior.png"},
+    ),
+    "smpl_regressor": StageSpec(
+        "theta and beta from the embedding: joints of one subject, silhouettes of all, the prior.",
+        ("smpl_regressor", "labels", "training", "seed"),
+        inputs={
+            "embeddings": EMBEDDINGS,
+            "crops": CROPS,
+            "gan_prior": f"{MODELS}/gan_prior.safetensors",
+            "surreal": "${prior.root}",
+            "body": "${body.model}",
+        },
+        outputs={"model": f"{MODELS}/smpl_regressor.safetensors"},
+        metrics={"metrics": "metrics/smpl_regressor.json"},
+        curves={"curves": "metrics/curves/smpl_regressor.csv"},
+        figures={"figure": "metrics/figures/smpl_regressor.png"},
+    ),
+    "eval": StageSpec(
+        "Every metric and every control on the test subjects, with pictures.",
+        ("eval", "labels", "training"),
+        inputs={
+            "crops": CROPS,
+            "embeddings": EMBEDDINGS,
+            "encdec": f"{MODELS}/encdec.safetensors",
+            "pose_head": f"{MODELS}/pose_head.safetensors",
+            "controls": f"{MODELS}/controls.safetensors",
+            "gan_prior": f"{MODELS}/gan_prior.safetensors",
+            "smpl_regressor": f"{MODELS}/smpl_regressor.safetensors",
+            "body": "${body.model}",
+            "surreal": "${prior.root}",
+            "truth": "${dataset.truth}",
+        },
+        outputs={"predictions": "data/eval/predictions.parquet"},
+        metrics={"metrics": "metrics/eval.json"},
+        figures={
+            "skeletons": "metrics/figures/eval_skeletons.png",
+            "novel_views": "metrics/figures/eval_novel_views.png",
+            "bodies": "metrics/figures/eval_bodies.png",
+            "errors": "metrics/figures/eval_errors.png",
+        },
+    ),
+}
