@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 
 from geobody.config import Params, ParamsView, load_params
-from geobody.dependencies import stage_modules
+from geobody.dependencies import ROOT, stage_modules
 from geobody.errors import DataError, GeobodyError
 from geobody.paths import STAGES, StageSpec
 
@@ -57,7 +57,7 @@ def fingerprint(name: str, params: ParamsView, inputs: dict[str, Path]) -> str:
     """Sixteen hex digits over the stage's code, its params, its inputs' bytes and torch's version."""
     digest = hashlib.sha256(json.dumps([params.plain(), metadata.version("torch")], sort_keys=True).encode())
     for path in sorted(stage_modules(name)):
-        digest.update(path.read_bytes())
+        digest.update((ROOT / path).read_bytes())
     for path in inputs.values():
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
             with file.open("rb") as stream:

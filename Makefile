@@ -1,0 +1,49 @@
+# Every target makes .venv first, from requirements.lock, when the lock or pyproject.toml changed.
+# Nothing else is needed than Python 3.11, make, gcc and Git.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONHASHSEED := 0
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z][a-z._-]*):.*## (.*)/\1 \2/p' Makefile | awk '{t=$$1; $$1=""; printf "make %-10s%s\n", t, $$0}'
+
+.PHONY: repro
+repro: $(READY) ## run every stale stage of the pipeline (dvc repro)
+	dvc repro
+
+.PHONY: test
+test: $(READY) ## lint, types and all tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+.PHONY: smoke
+smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
+	python -m tools.smoke
+
+.PHONY: report
+report: $(READY) ## write the README's DAG and tables anew from dvc.yaml and metrics/
+	python -m tools.write_readme
+
+dvc.yaml: $(READY) ## write dvc.yaml anew from src/geobody/paths.py and the imports
+	python -m tools.write_dvc_yaml
+.PHONY: dvc.yaml
+
+.PHONY: lock
+lock: $(READY) ## write requirements.lock anew from pyproject.toml
+	python -m tools.lock
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

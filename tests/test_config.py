@@ -1,0 +1,95 @@
+"""The params: YAML 1.2 as DVC reads it, and one line for everything that is wrong in them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from geobody.config import Params, load_params, read_yaml
+from geobody.errors import DataError, ParamsError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TRICKY_SCALARS = [
+    "1e-5", "1E-5", "1.5e3", "1e5", "-1e-05", "1.", ".5", "-.5", "+3", "-0", "0", "010", "0o17", "0x1F", "1_000",
+    "on", "off", "yes", "no", "y", "n", "true", "True", "TRUE", "false", "tRue", "null", "~", "Null", "none", "",
+    ".inf", "-.INF", ".nan", "inf", "nan", "1:30", "12:30:45", "2026-11-22", "'1e-5'", "\"true\"", "1e", "e5",
+    "0.1.2", "1 000", "ab", "0b101", "1e+5", "+1.0", "<<", "=",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scalar", TRICKY_SCALARS)
+def test_a_scalar_is_what_dvc_takes_it_for(tmp_path: Path, scalar: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"key: {scalar}\n")
+    expected = YAML(typ="safe", pure=True).load(file.read_text())["key"]
+    ours = read_yaml(file)["key"]
+    if hasattr(expected, "isoformat"):  # ruamel reads dates; no param is one, and a string is refused as well
+        assert isinstance(ours, str)
+        return
+    assert type(ours) is type(expected)
+    assert ours == expected or (ours != ours and expected != expected)
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace(old, new, 1))
+    return file
+
+
+def test_the_committed_params_are_valid() -> None:
+    assert load_params(ROOT / "params.yaml").seed == 0
+
+
+@pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
+def test_a_profile_changes_only_keys_that_exist(profile: str) -> None:
+    params = read_yaml(ROOT / "params.yaml")
+    for section, values in read_yaml(ROOT / "profiles" / f"{profile}.yaml").items():
+        merged = {**params[section], **values}
+        assert set(merged) == set(params[section])
+        params[section] = merged
+    Params.model_validate(params)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seed: 0", "seed: 0\nsede: 1", "sede: unknown key"),
+        ("seed: 0", "seed: -1", "seed: -1 is wrong"),
+        ("seed: 0", "seed: zero", "seed: 'zero' is wrong"),
+        ("seed: 0", "seed: 1.5", "seed: 1.5 is wrong"),
+        ("seed: 0", "seed: 0\nseed: 1", "stands twice"),
+        ("seed: 0", "seed: [0", "is no YAML"),
+        ("truth: data/synthetic/truth", "truth: 3", "dataset.truth: 3 is wrong"),
+        ("  manifest: data/synthetic/manifest.parquet\n", "", "dataset.manifest: missing"),
+    ],
+)
+def test_a_wrong_param_is_named_with_its_value(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(ParamsError, match=r"^params\.yaml:") as caught:
+        load_params(changed(tmp_path, old, new))
+    message = str(caught.value)
+    assert said in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+def test_missing_params_are_a_data_error_that_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"params\.yaml: is missing") as caught:
+        load_params(tmp_path / "params.yaml")
+    assert caught.value.exit_code == 3
+
+
+def test_params_cannot_be_changed_after_loading() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValidationError, match="frozen"):
+        params.seed = 1  # type: ignore[misc]
+
+
+def test_a_stage_sees_the_sections_that_it_declared_and_no_others() -> None:
+    view = load_params(ROOT / "params.yaml").view(("seed", "body"))
+    assert view.seed == 0
+    with pytest.raises(AttributeError, match="not declared"):
+        _ = view.dataset

@@ -1,0 +1,141 @@
+"""The contract of a stage: whole outputs or none, one line for an error, its exit code, its log."""
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from geobody import stage as stage_module
+from geobody.errors import DataError, ParamsError
+from geobody.stage import Job, run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository with params and an index, in which the stage ``crops`` can be played."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for name in ("data/index", "data/backgrounds"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data/synthetic").mkdir()
+    (tmp_path / "data/synthetic/manifest.parquet").write_bytes(b"manifest")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["stages.crops"])
+    return tmp_path
+
+
+def write_all(job: Job) -> str:
+    job.outputs["crops"].mkdir()
+    (job.outputs["crops"] / "images.npy").write_bytes(b"new")
+    job.outputs["metrics"].write_text("{}")
+    job.outputs["figure"].write_bytes(b"png")
+    return "3 files"
+
+
+def test_outputs_stand_at_their_names_when_main_returns(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("crops", write_all)
+    assert (workplace / "data/crops/images.npy").read_bytes() == b"new"
+    assert (workplace / "metrics/crops.json").read_text() == "{}"
+    assert capsys.readouterr().out == "crops: 3 files\n"
+    assert not list(workplace.rglob(".tmp-*"))
+    assert json.loads((workplace / "logs/crops.json").read_text())["minutes"] >= 0
+
+
+def test_a_second_run_replaces_a_folder_as_a_whole(workplace: Path) -> None:
+    (workplace / "data/crops").mkdir()
+    (workplace / "data/crops/stale.npy").write_bytes(b"old")
+    run("crops", write_all)
+    assert sorted(path.name for path in (workplace / "data/crops").iterdir()) == ["images.npy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (DataError("a.jpg", "is cut short", "copy it again"), 3, "error: a.jpg: is cut short; copy it again\n"),
+        (ParamsError("params.yaml: crops.size_px: too small"), 2, "error: params.yaml: crops.size_px: too small\n"),
+        (OSError(errno.ENOSPC, "full", "data/x.npy"), 3, "error: data/x.npy: no space left on the device"),
+    ],
+)
+def test_an_error_is_one_line_and_leaves_the_last_good_state(
+    workplace: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int, said: str
+) -> None:
+    run("crops", write_all)
+
+    def fail_half_way(job: Job) -> str:
+        job.outputs["crops"].mkdir()
+        (job.outputs["crops"] / "images.npy").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        run("crops", fail_half_way)
+    assert exit_.value.code == code
+    message = capsys.readouterr().err
+    assert message.startswith(said)
+    assert message.count("\n") == 1
+    assert (workplace / "data/crops/images.npy").read_bytes() == b"new"
+    assert not list(workplace.rglob(".tmp-*"))
+
+
+def test_a_missing_input_says_which_stage_makes_it(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "data/index").rmdir()
+    with pytest.raises(SystemExit) as exit_:
+        run("crops", write_all)
+    assert exit_.value.code == 3
+    assert capsys.readouterr().err == "error: data/index: is missing; make it with: dvc repro index\n"
+
+
+def test_an_output_that_main_forgot_is_a_fault_of_the_program(workplace: Path) -> None:
+    with pytest.raises(RuntimeError, match="did not write its output 'crops'"):
+        run("crops", lambda job: "nothing")
+
+
+@pytest.mark.parametrize("change", ["params", "input"])
+def test_scratch_is_found_again_by_the_same_work_alone(workplace: Path, change: str) -> None:
+    seen: list[Path] = []
+
+    def interrupted(job: Job) -> str:
+        seen.append(job.scratch)
+        (job.scratch / "checkpoint").write_text("step 7")
+        raise KeyboardInterrupt
+
+    def start(main: Callable[[Job], str]) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run("crops", main)
+
+    start(interrupted)
+    start(interrupted)
+    assert seen[0] == seen[1]
+    if change == "params":
+        text = (workplace / "params.yaml").read_text()
+        (workplace / "params.yaml").write_text(text.replace("truth: data/synthetic/truth", "truth: elsewhere"))
+    else:
+        (workplace / "data/index/images.parquet").write_bytes(b"other rows")
+    start(interrupted)
+    assert seen[2] != seen[0]
+
+    def finishes(job: Job) -> str:
+        assert (job.scratch / "checkpoint").read_text() == "step 7"
+        return write_all(job)
+
+    run("crops", finishes)
+    assert not seen[2].exists()
+
+
+def test_help_prints_params_inputs_and_outputs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stages.crops", "--help"])
+    with pytest.raises(SystemExit) as exit_:
+        run("crops", write_all)
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("params.yaml: dataset, crops", "data/backgrounds", "data/crops", "metrics/crops.json"):
+        assert word in text
+
+
+def test_no_stage_is_named_that_does_not_exist() -> None:
+    pages = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert pages == set(stage_module.STAGES)

@@ -1,0 +1,46 @@
+"""Writes dvc.yaml: the table of geobody/paths.py and the modules that each stage imports.
+
+``make dvc.yaml`` calls it; a test calls ``dvc_yaml`` and finds a stale file.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from geobody.dependencies import stage_modules  # noqa: E402
+from geobody.paths import STAGES, StageSpec  # noqa: E402
+
+HEADER = "# Written by `make dvc.yaml` from src/geobody/paths.py and the imports of each stage.\n"
+
+
+def dvc_yaml() -> str:
+    """The text of dvc.yaml."""
+    return HEADER + "stages:\n" + "".join(_stage(name, spec) for name, spec in STAGES.items())
+
+
+def _stage(name: str, spec: StageSpec) -> str:
+    body = [f'desc: "{spec.description}"', f"cmd: python -m stages.{name}", "deps:"]
+    body += [f"  - {path}" for path in [*map(str, stage_modules(name)), *spec.inputs.values()]]
+    body += ["params:", *(f"  - {section}" for section in spec.sections)]
+    body += ["outs:", *(f"  - {path}" for path in spec.outputs.values())] if spec.outputs else []
+    if spec.metrics:
+        body.append("metrics:")
+        for path in spec.metrics.values():
+            body += [f"  - {path}:", "      cache: false"]
+    if spec.curves or spec.figures:
+        body.append("plots:")
+        for path in spec.curves.values():
+            body += [f"  - {path}:", "      cache: false", "      x: step"]
+        for path in spec.figures.values():
+            body += [f"  - {path}:", "      cache: false"]
+    head = [f"  {name}:"]
+    if spec.per:
+        head += [f"    foreach: ${{{spec.per}}}", "    do:"]
+    indent = " " * (6 if spec.per else 4)
+    return "\n".join([*head, *(indent + line for line in body)]) + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "dvc.yaml").write_text(dvc_yaml())
