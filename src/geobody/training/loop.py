@@ -1,0 +1,188 @@
+"""The one training loop: every network of the project is fitted by ``fit``.
+
+What a step draws (rows, augmentation, dropout) is a pure function of (seed, step), and a checkpoint
+holds all that a step leaves behind, so a training that was killed ends with the same bytes as one
+that was not.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geobody.errors import GeobodyError
+from geobody.progress import progress
+from geobody.training.checkpoint import Checkpoints, TrainingState
+from geobody.training.curves import CurveWriter
+from geobody.training.determinism import derived_seed
+
+TOTAL = "total"
+
+
+class RowSampler:
+    """Batches of row ids, in epochs that are permutations: ``batch(step)`` depends on (seed, step) alone.
+
+    A batch may run over the end of an epoch into the next, so every batch is full.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int) -> None:
+        if len(rows) == 0:
+            raise GeobodyError("there are no rows to train on")
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epochs: dict[int, NDArray[np.int64]] = {}
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Returns the (batch_size,) rows of ``step``."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, offsets = np.divmod(places, len(self.rows))
+        order = {int(epoch): self._permutation(int(epoch)) for epoch in np.unique(epochs)}
+        self._epochs = order
+        return np.array([order[int(e)][o] for e, o in zip(epochs, offsets, strict=True)], dtype=np.int64)
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        if epoch in self._epochs:
+            return self._epochs[epoch]
+        return np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one call of ``loss_step`` may depend on.
+
+    ``generator`` lives on the CPU and is seeded from (seed, step, group); torch's global generator is
+    seeded likewise for layers such as dropout.
+    """
+
+    rows: NDArray[np.int64]
+    step: int
+    group: str
+    generator: torch.Generator
+
+
+def learning_rate_at(step: int, *, steps: int, warmup_steps: int, peak: float) -> float:
+    """Returns the rate of ``step``: linear from peak / warmup_steps to peak, then a half cosine to 0."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+def fit(
+    *,
+    modules: Mapping[str, nn.Module],
+    loss_step: Callable[[Batch], Mapping[str, Tensor]],
+    sampler: RowSampler,
+    steps: int,
+    learning_rate: float | Mapping[str, float],
+    weight_decay: float,
+    warmup_steps: int,
+    clip_norm: float,
+    seed: int,
+    fabric: Fabric,
+    scratch: Path,
+    curves: Path,
+    desc: str,
+    checkpoint_every: int = 500,
+    log_every: int = 50,
+) -> None:
+    """Trains ``modules`` in place for ``steps`` steps and leaves them on ``fabric``'s device in eval mode.
+
+    In each step and for each group (key of ``modules``, in order) ``loss_step`` runs under autocast; its
+    "total" is minimised over that group's parameters by AdamW (no decay on biases and norms), the other
+    groups' parameters being constants meanwhile. All terms are averaged over ``log_every`` steps into the
+    CSV ``curves``, with ``<group>_`` before their names when there are several groups.
+
+    ``scratch`` keeps the state in ``<desc>.safetensors``; a call that finds one goes on from there. Give
+    two trainings of a stage different ``desc``. Raises ``GeobodyError`` on a loss that is not finite.
+    """
+    rates = (
+        dict(learning_rate) if isinstance(learning_rate, Mapping) else dict.fromkeys(modules, learning_rate)
+    )
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    trainable: dict[str, list[nn.Parameter]] = {}
+    for group, module in modules.items():
+        fabric.to_device(module)
+        trainable[group] = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        optimizers[group] = fabric.setup_optimizers(_adamw(trainable[group], weight_decay))
+        module.train()
+
+    checkpoints = Checkpoints(scratch / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', desc)}.safetensors")
+    state = checkpoints.load(modules=modules, optimizers=optimizers) or TrainingState(
+        step=0, curves="", sums={}
+    )
+    writer = CurveWriter(curves, state.curves)
+    sums = dict(state.sums)
+
+    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+        for step in progress(range(state.step, steps), total=steps, desc=desc, initial=state.step):
+            for group, optimizer in optimizers.items():
+                for parameters in optimizer.param_groups:
+                    parameters["lr"] = learning_rate_at(
+                        step, steps=steps, warmup_steps=warmup_steps, peak=rates[group]
+                    )
+                group_seed = derived_seed(seed, group, step)
+                torch.manual_seed(group_seed)
+                batch = Batch(sampler.batch(step), step, group, torch.Generator().manual_seed(group_seed))
+                with _only(group, trainable):
+                    with fabric.autocast():
+                        terms = loss_step(batch)
+                    _check_finite(terms, step=step, group=group, desc=desc)
+                    optimizer.zero_grad()
+                    fabric.backward(terms[TOTAL])
+                torch.nn.utils.clip_grad_norm_(trainable[group], clip_norm)
+                optimizer.step()
+                for name, value in terms.items():
+                    column = name if len(modules) == 1 else f"{group}_{name}"
+                    sums[column] = sums.get(column, 0.0) + float(value.detach())
+            done = step + 1
+            if done % log_every == 0 or done == steps:
+                window = log_every if done % log_every == 0 else done % log_every
+                writer.write(done, {column: total / window for column, total in sums.items()})
+                sums = {}
+            if done % checkpoint_every == 0 or done == steps:
+                checkpoints.save(
+                    TrainingState(step=done, curves=writer.text, sums=sums),
+                    modules=modules,
+                    optimizers=optimizers,
+                )
+    for module in modules.values():
+        module.eval()
+
+
+def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
+
+@contextmanager
+def _only(group: str, trainable: Mapping[str, list[nn.Parameter]]) -> Iterator[None]:
+    """Makes constants of the other groups' parameters, which saves their gradients' cost."""
+    others = [p for name, parameters in trainable.items() if name != group for p in parameters]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+def _check_finite(terms: Mapping[str, Tensor], *, step: int, group: str, desc: str) -> None:
+    if not math.isfinite(float(terms[TOTAL].detach())):
+        broken = [name for name, value in terms.items() if not math.isfinite(float(value.detach()))]
+        raise GeobodyError(
+            f"{desc}: the loss of {group!r} is not finite at step {step} ({', '.join(broken)}); "
+            "lower the stage's learning rate or use training.precision: 32-true"
+        )
