@@ -46,6 +46,15 @@ class Synth(Section):
     """The synthetic multi-view data set."""
 
 
+class Exclusion(Section):
+    """Sequences that are left out, and why."""
+
+    folder: Annotated[str, Field(min_length=1)]
+    """A sequence's folder, or a pattern of several: s_11_act_02_subact_02_ca_01, s_09_act_05_*."""
+    reason: Annotated[str, Field(min_length=1)]
+    """What is wrong with them: printed with the counts."""
+
+
 class Dataset(Section):
     """Where the images are and which of them are used."""
 
@@ -53,20 +62,55 @@ class Dataset(Section):
     """[synthetic] makes the embedded set; [] when the paths below name a real one."""
     root: str = "data/synthetic/images"
     """Folder of the image sequences."""
-    masks: str = "data/synthetic/masks"
-    """Folder of the masks, in the same tree."""
+    masks: str | None = "data/synthetic/masks"
+    """Folder of the masks, in the same tree; null when there are none: difference masks serve then."""
     manifest: str = "data/synthetic/manifest.parquet"
     """List of the files with size and hash: what DVC depends on instead of the images."""
     truth: str = "data/synthetic/truth"
     """theta, beta and translation of every frame, read by ``eval`` alone."""
+    stride: Count = 1
+    """Frames 1, 1 + stride, 1 + 2 stride, ... are used."""
+    cameras: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 3, 4)
+    """Cameras that are used."""
+    train_subjects: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5, 6, 7, 8)
+    """Subjects that may be trained on, with or without labels."""
+    test_subjects: Annotated[tuple[Count, ...], Field(min_length=1)] = (9, 11)
+    """Subjects that every score is measured on; never one of the training subjects."""
+    exclude: tuple[Exclusion, ...] = ()
+    """Sequences that are left out."""
+
+    @model_validator(mode="after")
+    def _subjects_differ(self) -> "Dataset":
+        both = sorted(set(self.train_subjects) & set(self.test_subjects))
+        if both:
+            raise ValueError(f"subjects {both} stand in train_subjects and test_subjects; remove them from one")
+        return self
 
 
 class Backgrounds(Section):
     """Median backgrounds."""
 
+    frames: Annotated[int, Field(ge=3, le=1000)] = 40
+    """Frames of a median, spread over all sequences of its subject and camera; they are held in memory."""
+
 
 class Crops(Section):
     """Crops around the root and their virtual cameras."""
+
+    size_px: Annotated[int, Field(ge=16, le=512, multiple_of=16)] = 64
+    """Side of a crop; it shows 2 m at the root's depth."""
+    centre: Literal["root", "mask"] = "root"
+    """root: the labelled root and its depth; mask: the middle of the mask's box, as a user without labels has."""
+    mask_box_mm: Positive = 1600.0
+    """With ``centre: mask``, the longer side of the mask's box is taken to be this long: that gives the depth."""
+    roll_std_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Standard deviation of the in-plane rotation of a crop, drawn once per image."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """What the in-plane rotations are drawn from."""
+    difference_threshold: Positive = 9.0
+    """Colour difference to the background, in CIELAB units, above which a pixel is foreground at least."""
+    difference_noise_factor: NonNegative = 4.0
+    """The threshold is never below this many standard deviations of the crop's own noise."""
 
 
 class Encdec(Section):
@@ -75,6 +119,13 @@ class Encdec(Section):
 
 class Training(Section):
     """What every training shares: it can change results, so it is a param."""
+
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    """bf16-mixed: layers compute in bfloat16, weights and sums stay float32; 32-true: all float32."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    """Threads of torch: another number adds sums in another order."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Kind of device that trains."""
 
 
 class Labels(Section):
