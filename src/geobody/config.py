@@ -1,7 +1,7 @@
 """The params: one frozen model per section of ``params.yaml``, and the reader of that file.
 
-DVC reads and writes YAML 1.2. Plain PyYAML resolves YAML 1.1 scalars (``1e-5`` a string, ``on``
-true), so the loader here carries the 1.2 core schema's rules.
+DVC reads and writes YAML 1.2 through ruamel.yaml. Plain PyYAML resolves YAML 1.1 scalars (``1e-5`` a
+string, ``on`` true), so the loader here resolves floats, integers, booleans and null as DVC's does.
 """
 
 import re
@@ -83,7 +83,9 @@ class Dataset(Section):
     def _subjects_differ(self) -> "Dataset":
         both = sorted(set(self.train_subjects) & set(self.test_subjects))
         if both:
-            raise ValueError(f"subjects {both} stand in train_subjects and test_subjects; remove them from one")
+            raise ValueError(
+                f"subjects {both} stand in train_subjects and test_subjects; remove them from one"
+            )
         return self
 
 
@@ -262,7 +264,7 @@ class ParamsView:
 
 
 class _Yaml12Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the scalar rules of YAML 1.2's core schema."""
+    """PyYAML's safe loader with the scalars of YAML 1.2 as ruamel.yaml reads them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -274,35 +276,37 @@ class _Yaml12Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     @classmethod
-    def adopt_core_schema(cls) -> None:
+    def adopt_yaml_1_2(cls) -> None:
         cls.yaml_implicit_resolvers = {}
         for tag, pattern, first in (
             ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
             ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-            ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+            ("int", r"[-+]?(?:0b[01_]+|0o[0-7_]+|[0-9_]+|0x[0-9a-fA-F_]+)", "-+0123456789"),
             (
                 "float",
-                r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+                r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9_]+(?:[eE][-+][0-9]+)?"
                 r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
                 "-+0123456789.",
             ),
         ):
-            cls.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first))
+            cls.add_implicit_resolver(
+                f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first)
+            )
         cls.add_constructor("tag:yaml.org,2002:int", cls._int)
         cls.add_constructor("tag:yaml.org,2002:float", cls._float)
 
     @staticmethod
     def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-        text = loader.construct_scalar(node)
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        text = loader.construct_scalar(node).replace("_", "")
+        return int(text, 0) if text.lstrip("+-")[:2] in ("0b", "0o", "0x") else int(text)
 
     @staticmethod
     def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-        text = loader.construct_scalar(node).lower()
+        text = loader.construct_scalar(node).lower().replace("_", "")
         return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
-_Yaml12Loader.adopt_core_schema()
+_Yaml12Loader.adopt_yaml_1_2()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -335,7 +339,9 @@ def load_params(path: Path) -> Params:
         key = ".".join(str(part) for part in first["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         if first["type"] == "extra_forbidden":
-            raise ParamsError(f"{path.name}: {key}: unknown key; remove it or mend its spelling{more}") from None
+            raise ParamsError(
+                f"{path.name}: {key}: unknown key; remove it or mend its spelling{more}"
+            ) from None
         if first["type"] == "missing":
             raise ParamsError(f"{path.name}: {key}: missing; add it{more}") from None
         raise ParamsError(f"{path.name}: {key}: {first['input']!r} is wrong: {first['msg']}{more}") from None

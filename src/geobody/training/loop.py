@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -112,7 +113,9 @@ def fit(
     for group, module in modules.items():
         fabric.to_device(module)
         trainable[group] = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        optimizers[group] = fabric.setup_optimizers(_adamw(trainable[group], weight_decay))
+        optimizers[group] = cast(
+            torch.optim.Optimizer, fabric.setup_optimizers(_adamw(trainable[group], weight_decay))
+        )
         module.train()
 
     checkpoints = Checkpoints(scratch / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', desc)}.safetensors")
