@@ -12,10 +12,10 @@ from geobody.errors import DataError, ParamsError
 ROOT = Path(__file__).resolve().parents[1]
 
 TRICKY_SCALARS = [
-    "1e-5", "1E-5", "1.5e3", "1e5", "-1e-05", "1.", ".5", "-.5", "+3", "-0", "0", "010", "0o17", "0x1F", "1_000",
-    "on", "off", "yes", "no", "y", "n", "true", "True", "TRUE", "false", "tRue", "null", "~", "Null", "none", "",
-    ".inf", "-.INF", ".nan", "inf", "nan", "1:30", "12:30:45", "2026-11-22", "'1e-5'", "\"true\"", "1e", "e5",
-    "0.1.2", "1 000", "ab", "0b101", "1e+5", "+1.0", "<<", "=",
+    "1e-5", "1E-5", "1.5e3", "1e5", "-1e-05", "1.", ".5", "-.5", "+3", "-0", "0", "010", "0o17", "0x1F",
+    "1_000", "on", "off", "yes", "no", "y", "n", "true", "True", "TRUE", "false", "tRue", "null", "~",
+    "Null", "none", "", ".inf", "-.INF", ".nan", "inf", "nan", "1:30", "12:30:45", "2026-11-22", "'1e-5'",
+    '"true"', "1e", "e5", "0.1.2", "1 000", "ab", "0b101", "1e+5", "+1.0",
 ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_a_profile_changes_only_keys_that_exist(profile: str) -> None:
         ("seed: 0", "seed: 0\nseed: 1", "stands twice"),
         ("seed: 0", "seed: [0", "is no YAML"),
         ("truth: data/synthetic/truth", "truth: 3", "dataset.truth: 3 is wrong"),
-        ("  manifest: data/synthetic/manifest.parquet\n", "", "dataset.manifest: missing"),
+        ("prior:\n  root: data/synthetic/surreal\n", "", "prior: missing"),
     ],
 )
 def test_a_wrong_param_is_named_with_its_value(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -35,7 +35,9 @@ def write_all(job: Job) -> str:
     return "3 files"
 
 
-def test_outputs_stand_at_their_names_when_main_returns(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_stand_at_their_names_when_main_returns(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("crops", write_all)
     assert (workplace / "data/crops/images.npy").read_bytes() == b"new"
     assert (workplace / "metrics/crops.json").read_text() == "{}"
@@ -54,8 +56,16 @@ def test_a_second_run_replaces_a_folder_as_a_whole(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (DataError("a.jpg", "is cut short", "copy it again"), 3, "error: a.jpg: is cut short; copy it again\n"),
-        (ParamsError("params.yaml: crops.size_px: too small"), 2, "error: params.yaml: crops.size_px: too small\n"),
+        (
+            DataError("a.jpg", "is cut short", "copy it again"),
+            3,
+            "error: a.jpg: is cut short; copy it again\n",
+        ),
+        (
+            ParamsError("params.yaml: crops.size_px: too small"),
+            2,
+            "error: params.yaml: crops.size_px: too small\n",
+        ),
         (OSError(errno.ENOSPC, "full", "data/x.npy"), 3, "error: data/x.npy: no space left on the device"),
     ],
 )
@@ -79,7 +89,9 @@ def test_an_error_is_one_line_and_leaves_the_last_good_state(
     assert not list(workplace.rglob(".tmp-*"))
 
 
-def test_a_missing_input_says_which_stage_makes_it(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_input_says_which_stage_makes_it(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (workplace / "data/index").rmdir()
     with pytest.raises(SystemExit) as exit_:
         run("crops", write_all)
@@ -110,7 +122,9 @@ def test_scratch_is_found_again_by_the_same_work_alone(workplace: Path, change: 
     assert seen[0] == seen[1]
     if change == "params":
         text = (workplace / "params.yaml").read_text()
-        (workplace / "params.yaml").write_text(text.replace("truth: data/synthetic/truth", "truth: elsewhere"))
+        (workplace / "params.yaml").write_text(
+            text.replace("truth: data/synthetic/truth", "truth: elsewhere")
+        )
     else:
         (workplace / "data/index/images.parquet").write_bytes(b"other rows")
     start(interrupted)

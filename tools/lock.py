@@ -22,7 +22,9 @@ def main() -> None:
     subprocess.run(command, cwd=ROOT, check=True)
     text = lock.read_text()
     if URL.search(text):
-        raise SystemExit("error: requirements.lock: names an index; remove that line and look at pip's settings")
+        raise SystemExit(
+            "error: requirements.lock: names an index; remove that line and look at pip's settings"
+        )
     lock.write_text(HEADER + text)
 
 

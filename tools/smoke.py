@@ -27,7 +27,15 @@ def copy_repository(target: Path) -> Path:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    git = ["git", "-c", "user.name=geobody", "-c", "user.email=geobody@localhost", "-c", "init.defaultBranch=main"]
+    git = [
+        "git",
+        "-c",
+        "user.name=geobody",
+        "-c",
+        "user.email=geobody@localhost",
+        "-c",
+        "init.defaultBranch=main",
+    ]
     subprocess.run([*git, "init", "--quiet"], cwd=target, check=True)
     subprocess.run([*git, "add", "--all"], cwd=target, check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "Copy"], cwd=target, check=True)
@@ -61,9 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="geobody-smoke-") as folder:
         repository = copy_repository(Path(folder))
         use_profile(repository, "tiny")
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "repro"], cwd=repository, env=stage_environment()
-        )
+        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=repository, env=stage_environment())
         if done.returncode:
             raise SystemExit(done.returncode)
         print((repository / "metrics" / "eval.json").read_text())

@@ -318,7 +318,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({error})", "restore it with git checkout") from None
     try:
-        values = yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506 (a subclass of SafeLoader)
+        values = yaml.load(text, Loader=_Yaml12Loader)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""

@@ -1,0 +1,6 @@
+"""Types of this folder's fixtures."""
+
+import subprocess
+from collections.abc import Callable
+
+Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,0 +1,106 @@
+"""Writes the parts of README.md that come from elsewhere: the DAG and every figure in a table.
+
+``make report`` calls it; a test calls ``readme`` and finds a stale file. A part stands between
+``<!-- NAME -->`` and ``<!-- end NAME -->``.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tools.smoke import stage_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def dag() -> str:
+    """The DAG as a Mermaid diagram, from ``dvc dag``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag", "--mermaid"],
+        cwd=ROOT, env=stage_environment(), check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return f"```mermaid\n{done.stdout.strip()}\n```"
+
+
+def poses() -> str:
+    """3D pose on the test subjects, controls beside it."""
+    metrics = _metrics("eval")
+    rows = [
+        ("mean pose of S1", metrics["controls"]["mean_pose"]),
+        ("CNN, S1's labels, from scratch", metrics["controls"]["cnn_s1"]),
+        ("**representation + head, S1's labels**", metrics["pose"]),
+        ("body (SMPL regressor), S1's labels", metrics["smpl"]),
+        ("CNN, labels of all five (ceiling)", metrics["controls"]["cnn_all"]),
+    ]
+    names = ("mpjpe", "n_mpjpe", "p_mpjpe")
+    lines = ["| S9 + S11, 17 joints, mm | MPJPE | N-MPJPE | P-MPJPE |", "|---|---|---|---|"]
+    lines += [
+        f"| {title} | " + " | ".join(f"{row[f'{name}_17_mm']:.1f}" for name in names) + " |"
+        for title, row in rows
+    ]
+    return "\n".join(lines)
+
+
+def bodies() -> str:
+    """The body on the test subjects, the mean body beside it."""
+    metrics = _metrics("eval")
+    smpl, mean = metrics["smpl"], metrics["controls"]["mean_body"]
+    lines = ["| S9 + S11 | regressor | mean body |", "|---|---|---|"]
+    for title, key in (
+        ("PVE, mm", "pve_mm"),
+        ("PVE after Procrustes, mm", "p_pve_mm"),
+        ("PVE of the T-pose, mm", "t_pve_mm"),
+    ):
+        lines.append(
+            f"| {title} | {smpl[key]:.1f} | {mean[key]:.1f} |"
+            if key in mean
+            else f"| {title} | {smpl[key]:.1f} | |"
+        )
+    root, iou = smpl["root_deg"], smpl["iou"]
+    degrees = " / ".join(f"{root[name]:.1f}" for name in ("all", "facing", "away"))
+    lines.append(f"| root orientation, median degrees: all / facing / away | {degrees} | |")
+    views = " / ".join(f"{iou[name]:.2f}" for name in ("input", "others"))
+    lines.append(f"| silhouette IoU: input view / the three others | {views} | |")
+    lines.append(f"| implausible joint rotations, % | {smpl['implausible_pct']:.1f} | |")
+    return "\n".join(lines)
+
+
+def others() -> str:
+    """Novel views and the prior."""
+    metrics = _metrics("eval")
+    lines = ["| what | figure |", "|---|---|"]
+    nvs, auc = metrics["nvs"], metrics["prior"]["auc"]
+    psnr = " / ".join(f"{nvs[f'psnr_{where}']:.1f}" for where in ("person", "crop"))
+    ssim = " / ".join(f"{nvs[f'ssim_{where}']:.2f}" for where in ("person", "crop"))
+    lines.append(f"| novel views, PSNR on the person / whole crop, dB | {psnr} |")
+    lines.append(f"| novel views, SSIM on the person / whole crop | {ssim} |")
+    for name, value in sorted(auc.items()):
+        lines.append(f"| prior: AUC of unseen real poses against {name.replace('_', ' ')} | {value:.2f} |")
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {"dag": dag, "poses": poses, "bodies": bodies, "others": others}
+
+
+def readme(text: str) -> str:
+    """``text`` with every part written anew."""
+    for name, write in PARTS.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise SystemExit(f"error: README.md: the part <!-- {name} --> must stand there once; add it")
+        part = write()
+        text = pattern.sub(lambda match, part=part: match.group(1) + part + match.group(2), text)  # type: ignore[misc]
+    return text
+
+
+def _metrics(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "metrics" / f"{name}.json").read_text())
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    file.write_text(readme(file.read_text()))
