@@ -1,29 +1,30 @@
-"""Writes requirements.lock: every version pinned with hashes, build requirements too, no URL in it."""
+"""Writes requirements.lock: every version pinned with hashes, build requirements too, no URL in it.
+
+``make lock`` calls it; it asks the package registry that uv is set to.
+"""
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEADER = "# Written by `make lock` from pyproject.toml, with the build requirements of the package itself.\n"
+HEADER = "# Written by `make lock` from pyproject.toml, with the build requirements.\n"
 URL = re.compile(r"://|^\s*--?(i|f|index-url|extra-index-url|find-links|trusted-host)\b", re.MULTILINE)
 
 
 def main() -> None:
     lock = ROOT / "requirements.lock"
     command = [
-        *(sys.executable, "-m", "piptools", "compile", "--quiet"),
-        *("--extra", "dev", "--build-deps-for", "editable", "--allow-unsafe", "--strip-extras"),
-        *("--generate-hashes", "--no-annotate", "--no-header", "--no-emit-options"),
-        *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"),
-        *("--output-file", str(lock), "pyproject.toml"),
+        *("uv", "pip", "compile", "pyproject.toml", "--quiet", "--upgrade"),
+        *("--extra", "dev", "--extra", "build", "--python-version", "3.11", "--python-platform", "linux"),
+        *("--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"),
+        *("--output-file", str(lock)),
     ]
     subprocess.run(command, cwd=ROOT, check=True)
     text = lock.read_text()
     if URL.search(text):
         raise SystemExit(
-            "error: requirements.lock: names an index; remove that line and look at pip's settings"
+            "error: requirements.lock: names an index; remove that line and look at uv's settings"
         )
     lock.write_text(HEADER + text)
 
