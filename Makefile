@@ -45,11 +45,11 @@ lock: $(READY) ## write requirements.lock anew from pyproject.toml
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 BUILD := $(VENV)/build-requirements.txt
 
-# Source packages are built with the locked setuptools and wheel, so these come first.
+# Source packages are built with the locked setuptools and wheel (which needs packaging), so these come first.
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON): is missing; install Python 3.11" >&2; exit 3; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	awk '/^[^ #]/ { keep = /^(setuptools|wheel)==/ } keep' requirements.lock > $(BUILD)
+	awk '/^[^ #]/ { keep = /^(setuptools|wheel|packaging)==/ } keep' requirements.lock > $(BUILD)
 	$(PIP) --require-hashes -r $(BUILD)
 	$(PIP) --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
