@@ -1,0 +1,377 @@
+"""The index: one row per image with its camera's sequence, pose, instant and split; no pixel is read.
+
+Files come from the manifest, so that a million images need no walk through folders; each sequence's
+``.mat`` is opened once. Rows are sorted by key.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from geobody.data.h36m import (
+    IMAGE_SUFFIX,
+    MASK_SUFFIXES,
+    META_NAME,
+    SequenceMeta,
+    SequenceName,
+    parse_folder,
+    parse_frame,
+    read_meta,
+)
+from geobody.data.manifest import MAKE_MANIFEST, read_manifest
+from geobody.errors import DataError
+from geobody.geometry.cameras import Camera
+from geobody.progress import progress
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("sequence_id", pa.int32()),
+        ("image", pa.string()),
+        ("mask", pa.string()),
+        ("subject", pa.int16()),
+        ("action", pa.int16()),
+        ("subaction", pa.int16()),
+        ("camera", pa.int16()),
+        ("frame", pa.int32()),
+        ("instant", pa.int32()),
+        ("split", pa.string()),
+        ("joints_world_mm", pa.list_(pa.float32(), 51)),
+    ]
+)
+SEQUENCES_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.int32()),
+        ("folder", pa.string()),
+        ("subject", pa.int16()),
+        ("action", pa.int16()),
+        ("subaction", pa.int16()),
+        ("camera", pa.int16()),
+        ("R", pa.list_(pa.float64(), 9)),
+        ("centre_mm", pa.list_(pa.float64(), 3)),
+        ("f", pa.list_(pa.float64(), 2)),
+        ("c", pa.list_(pa.float64(), 2)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("distortion", pa.list_(pa.float64(), 5)),
+    ]
+)
+
+_ROWS_PER_GROUP = 50_000
+_REMAKE = "make it with `dvc repro index`"
+
+
+@dataclass
+class _Listing:
+    """What the manifest has of one folder, without a string per file."""
+
+    images: PurePosixPath | None = None
+    frames: list[int] = field(default_factory=list)
+    meta: str | None = None
+    masks: dict[str, tuple[PurePosixPath, list[int]]] = field(default_factory=dict)
+
+
+def build_index(
+    *,
+    manifest: Path,
+    root: Path,
+    masks: Path | None,
+    output: Path,
+    stride: int = 1,
+    cameras: Iterable[int] = (1, 2, 3, 4),
+    train_subjects: Iterable[int] = (1, 5, 6, 7, 8),
+    test_subjects: Iterable[int] = (9, 11),
+    exclude: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """Writes ``images.parquet`` and ``sequences.parquet`` into the folder ``output``; returns counts.
+
+    ``exclude`` lists (folder or pattern, reason). With ``masks`` None no row has a mask; else each
+    must. Raises DataError for whatever in the data set is missing or broken.
+    """
+    for folder, key in ((root, "root"), (masks, "masks")):
+        if folder is not None and not folder.is_dir():
+            raise DataError(folder, "there is no such folder", f"set params.yaml: dataset.{key}")
+    cameras = set(cameras)
+    splits = {s: "train" for s in train_subjects} | {s: "test" for s in test_subjects}
+    listings = _read_listings(manifest, root, masks)
+    names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, subjects=set(splits))
+    for subject in sorted(splits):
+        if not any(name.subject == subject for name in names):
+            cure = f"add them, or take {subject} out of params.yaml: dataset.{splits[subject]}_subjects"
+            raise DataError(root, f"has no images of subject {subject}", cure)
+
+    output.mkdir(parents=True, exist_ok=True)
+    counts: Counter[str] = Counter()
+    per_subject: Counter[str] = Counter()
+    sequences: list[dict[str, Any]] = []
+    with _BufferedWriter(output / "images.parquet") as writer:
+        takes = groupby(
+            progress(sorted(names), desc="index"), key=lambda n: (n.subject, n.action, n.subaction)
+        )
+        for _, group in takes:
+            take = list(group)
+            kept = [_frames(listings[name.folder], stride) for name in take]
+            instants, seen = np.unique(np.concatenate(kept), return_counts=True)
+            for name, frames in zip(take, kept, strict=True):
+                listing = listings.pop(name.folder)
+                meta = _read_checked_meta(root, name, listing)
+                images, mask_paths = _paths(root, masks, name, listing, frames)
+                writer.write(
+                    {
+                        "key": [f"{name.folder}_{n:06d}" for n in frames.tolist()],
+                        "sequence_id": np.full(len(frames), len(sequences), np.int32),
+                        "image": images,
+                        "mask": mask_paths,
+                        **{
+                            part: np.full(len(frames), getattr(name, part), np.int16)
+                            for part in ("subject", "action", "subaction", "camera")
+                        },
+                        "frame": frames.astype(np.int32),
+                        "instant": (counts["instants"] + np.searchsorted(instants, frames)).astype(np.int32),
+                        "split": [splits[name.subject]] * len(frames),
+                        "joints_world_mm": meta.joints_world_mm[frames - 1].reshape(-1, 51),
+                    }
+                )
+                sequences.append(_sequence_row(len(sequences), name, meta.camera))
+                counts["images"] += len(frames)
+                counts[f"images_{splits[name.subject]}"] += len(frames)
+                counts["images_with_distortion"] += len(frames) * (meta.camera.distortion is not None)
+                per_subject[f"subject_{name.subject:02d}"] += len(frames)
+            counts["instants"] += len(instants)
+            counts["instants_seen_by_all_cameras"] += int((seen == len(cameras)).sum())
+    pq.write_table(pa.Table.from_pylist(sequences, schema=SEQUENCES_SCHEMA), output / "sequences.parquet")
+    counts["sequences"] = len(sequences)
+    counts["stride"] = stride
+    return {**counts, "images_per_subject": dict(per_subject), "excluded": excluded}
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index, read."""
+
+    images: pa.Table
+    """As `IMAGES_SCHEMA`."""
+    folders: tuple[str, ...]
+    """By sequence_id."""
+    cameras: tuple[Camera, ...]
+    """By sequence_id."""
+
+    @classmethod
+    def open(cls, path: Path) -> "Index":
+        """The index in the folder ``path``. Raises DataError if it is missing or broken."""
+        images = _read_parquet(path / "images.parquet", IMAGES_SCHEMA)
+        rows = _read_parquet(path / "sequences.parquet", SEQUENCES_SCHEMA).to_pylist()
+        cameras = tuple(
+            Camera(
+                R_world_to_cam=np.array(row["R"]).reshape(3, 3),
+                centre_world_mm=np.array(row["centre_mm"]),
+                focal_px=np.array(row["f"]),
+                principal_px=np.array(row["c"]),
+                width_px=row["width"],
+                height_px=row["height"],
+                distortion=None if row["distortion"] is None else np.array(row["distortion"]),
+            )
+            for row in rows
+        )
+        return cls(images, tuple(row["folder"] for row in rows), cameras)
+
+    def __len__(self) -> int:
+        return self.images.num_rows
+
+    def column(self, name: str) -> NDArray:
+        """A column as an array; joints_world_mm as (N,17,3) float64."""
+        column = self.images.column(name).combine_chunks()
+        if name == "joints_world_mm":
+            return column.flatten().to_numpy().astype(np.float64).reshape(-1, 17, 3)
+        if pa.types.is_string(column.type):
+            return np.asarray(column.to_pylist(), dtype=object)
+        return column.to_numpy()
+
+
+def _read_listings(manifest: Path, root: Path, masks: Path | None) -> dict[str, _Listing]:
+    listings: dict[str, _Listing] = {}
+    roots = {"images": root, "masks": masks}
+    found: Counter[str] = Counter()
+    for name, paths in read_manifest(manifest):
+        if name not in roots:
+            raise DataError(manifest, f"names an unknown root {name}", MAKE_MANIFEST)
+        found[name] += len(paths)
+        base = roots[name]
+        if base is None:
+            continue
+        for path in paths:
+            place = PurePosixPath(path)
+            folder = place.parent.name or base.name
+            _add(listings.setdefault(folder, _Listing()), name, place, folder, base)
+    if not found["images"]:
+        raise DataError(manifest, "lists no images", MAKE_MANIFEST)
+    return listings
+
+
+def _add(listing: _Listing, root_name: str, place: PurePosixPath, folder: str, base: Path) -> None:
+    if root_name == "masks":
+        if place.suffix in MASK_SUFFIXES:
+            _, frames = listing.masks.setdefault(place.suffix, (place.parent, []))
+            frames.append(_frame_number(place, folder, base))
+    elif place.name == META_NAME:
+        if listing.meta is not None:
+            raise DataError(base / place, f"is there twice, also as {listing.meta}", "remove one of the two")
+        listing.meta = str(place)
+    elif place.suffix == IMAGE_SUFFIX:
+        if listing.images not in (None, place.parent):
+            cure = "remove one of the two, or set params.yaml: dataset.masks if that is what one holds"
+            raise DataError(base / place.parent, f"is there twice, also as {listing.images}", cure)
+        listing.images = place.parent
+        listing.frames.append(_frame_number(place, folder, base))
+
+
+def _frame_number(place: PurePosixPath, folder: str, base: Path) -> int:
+    """Frame number of a file; 0 in a folder whose name does not parse, which is reported later."""
+    if re.match(r"s_\d\d_act_\d\d_subact_\d\d_ca_\d\d$", folder) is None:
+        return 0
+    return parse_frame(base / place, folder)
+
+
+def _choose(
+    listings: Mapping[str, _Listing],
+    root: Path,
+    *,
+    exclude: Sequence[tuple[str, str]],
+    cameras: set[int],
+    subjects: set[int],
+) -> tuple[list[SequenceName], dict[str, Any]]:
+    """Sequences that are used, and per exclusion the number of sequences and the reason."""
+    excluded = {pattern: {"reason": reason, "sequences": 0} for pattern, reason in exclude}
+    names = []
+    for folder, listing in listings.items():
+        if listing.images is None:
+            continue
+        hits = [pattern for pattern, _ in exclude if fnmatchcase(folder, pattern)]
+        for pattern in hits:
+            excluded[pattern]["sequences"] += 1  # type: ignore[operator]
+        if hits:
+            continue
+        name = parse_folder(root / listing.images)
+        if name.subject in subjects and name.camera in cameras:
+            names.append(name)
+    return names, excluded
+
+
+def _frames(listing: _Listing, stride: int) -> NDArray[np.int64]:
+    frames = np.unique(np.asarray(listing.frames, np.int64))
+    return frames[(frames - 1) % stride == 0]
+
+
+def _read_checked_meta(root: Path, name: SequenceName, listing: _Listing) -> SequenceMeta:
+    assert listing.images is not None
+    path = root / (listing.meta or listing.images / META_NAME)
+    meta = read_meta(path)
+    last = max(listing.frames)
+    if last > len(meta.joints_world_mm):
+        image = f"{name.folder}_{last:06d}{IMAGE_SUFFIX}"
+        cure = "restore it, remove the images that have no pose, or list the folder in dataset.exclude"
+        raise DataError(path, f"has {len(meta.joints_world_mm)} poses, fewer than the images ({image})", cure)
+    return meta
+
+
+def _paths(
+    root: Path, masks: Path | None, name: SequenceName, listing: _Listing, frames: NDArray[np.int64]
+) -> tuple[list[str], list[str] | list[None]]:
+    """Paths of the images and of their masks, relative to their roots."""
+    images = [f"{listing.images}/{name.folder}_{n:06d}{IMAGE_SUFFIX}" for n in frames.tolist()]
+    if masks is None:
+        return images, [None] * len(images)
+    suffix = next((s for s in MASK_SUFFIXES if s in listing.masks), MASK_SUFFIXES[0])
+    folder, present = listing.masks.get(suffix, (PurePosixPath(name.folder), []))
+    paths = [f"{folder}/{name.folder}_{n:06d}{suffix}" for n in frames.tolist()]
+    missing = np.flatnonzero(~np.isin(frames, present))
+    if len(missing):
+        cure = "add it and write the manifest again, or set params.yaml: dataset.masks to null"
+        raise DataError(masks / paths[missing[0]], f"is missing (as are {len(missing) - 1} more)", cure)
+    return images, paths
+
+
+def _sequence_row(sequence_id: int, name: SequenceName, camera: Camera) -> dict[str, Any]:
+    return {
+        "sequence_id": sequence_id,
+        "folder": name.folder,
+        "subject": name.subject,
+        "action": name.action,
+        "subaction": name.subaction,
+        "camera": name.camera,
+        "R": camera.R_world_to_cam.reshape(9).tolist(),
+        "centre_mm": camera.centre_world_mm.tolist(),
+        "f": camera.focal_px.tolist(),
+        "c": camera.principal_px.tolist(),
+        "width": camera.width_px,
+        "height": camera.height_px,
+        "distortion": None if camera.distortion is None else camera.distortion.tolist(),
+    }
+
+
+class _BufferedWriter:
+    """Writes images.parquet in row groups of some 50,000 rows, whatever the sequences' lengths."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, IMAGES_SCHEMA)
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def __enter__(self) -> "_BufferedWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        arrays = []
+        for schema_field in IMAGES_SCHEMA:
+            values = columns[schema_field.name]
+            if schema_field.name == "joints_world_mm":
+                flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
+                arrays.append(pa.FixedSizeListArray.from_arrays(flat, 51).cast(schema_field.type))
+            else:
+                arrays.append(pa.array(values, schema_field.type))
+        self._batches.append(pa.record_batch(arrays, schema=IMAGES_SCHEMA))
+        self._rows += self._batches[-1].num_rows
+        if self._rows >= _ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batches:
+            table = pa.Table.from_batches(self._batches).combine_chunks()
+            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+            self._batches, self._rows = [], 0
+
+
+def _read_parquet(file: Path, schema: pa.Schema) -> pa.Table:
+    if not file.is_file():
+        raise DataError(file, "is missing", _REMAKE)
+    try:
+        table = pq.read_table(file)
+    except pa.ArrowException as error:
+        why = str(error).splitlines()[0]
+        raise DataError(file, f"cannot be read as parquet ({why})", _REMAKE) from error
+    if not table.schema.equals(schema):
+        raise DataError(file, f"has columns {', '.join(table.schema.names)}, not the index's", _REMAKE)
+    return table
+
+
+def chunks(index: Index, *, rows_per_chunk: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of the index in order, a sequence or a part of one at a time."""
+    ids = index.column("sequence_id")
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    for start, end in zip(starts, np.r_[starts[1:], len(ids)], strict=True):
+        for first in range(start, end, rows_per_chunk):
+            yield np.arange(first, min(first + rows_per_chunk, end))
