@@ -1,0 +1,389 @@
+"""A multi-view data set in Human3.6M's layout, drawn from one seed, and the truth that it comes from.
+
+One task makes everything of one (subject, action, subaction): the motion, the bodies, four views.
+Each draws from generators of its own, so that neither the number of workers nor their order matters.
+The tasks run on whichever joblib backend is active: processes here, Dask on a cluster.
+"""
+
+import functools
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from joblib import Parallel, delayed
+from scipy.io import savemat
+from scipy.spatial.transform import Rotation
+
+from geobody.body.model import BodyModel, read_body
+from geobody.conventions import CROP_SIDE_MM, MM_PER_M, N_BETAS, WORLD_FROM_BODY
+from geobody.data import rooms
+from geobody.data.actions import action_sequence, surreal_sequences
+from geobody.data.outfits import PEOPLE, Anatomy, Dress, outfit_of
+from geobody.errors import DataError
+from geobody.geometry.cameras import Camera
+from geobody.progress import progress
+from geobody.render import scene
+
+MAT_HEADER: Final = b"MATLAB 5.0 MAT-file, written by geobody".ljust(116)
+WANDER_M: Final = 0.9
+SHADOW_STRENGTH: Final = 0.42
+CHAIR_IN_FRONT: Final = 0.3
+CHAIR_COLOURS: Final = ((0.45, 0.30, 0.18), (0.22, 0.20, 0.20), (0.62, 0.48, 0.30))
+SEATED_PELVIS_M: Final = (0.40, 0.66)
+
+TRUTH_SCHEMA: Final = pa.schema(
+    [
+        ("subject", pa.int32()),
+        ("action", pa.int32()),
+        ("subaction", pa.int32()),
+        ("frame", pa.int32()),
+        ("pose", pa.list_(pa.float32(), 72)),
+        ("betas", pa.list_(pa.float32(), N_BETAS)),
+        ("transl_m", pa.list_(pa.float32(), 3)),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What every task of one data set shares."""
+
+    images: Path
+    masks: Path
+    body: Path
+    motions: Path
+    seed: int
+    frames: int
+    fps: float
+    image_size_px: int
+    jpeg_quality: int
+    noise_std: float
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What one (subject, action, subaction) was: truth of its frames, and facts about its views.
+
+    pose (F,72) float32 axis-angle, the root maps body -> world; betas (10,), transl_m (F,3) float32;
+    facing_deg (F,4) angle between the body's front and the camera; joints_hidden (F,4) share of the
+    17 joints behind a chair; crosses_crop, crosses_image (F,4) bool.
+    """
+
+    subject: int
+    action: int
+    subaction: int
+    pose: np.ndarray
+    betas: np.ndarray
+    transl_m: np.ndarray
+    facing_deg: np.ndarray
+    joints_hidden: np.ndarray
+    crosses_crop: np.ndarray
+    crosses_image: np.ndarray
+
+
+def sequence_name(subject: int, action: int, subaction: int, camera: int) -> str:
+    """Folder of a sequence in Human3.6M's layout; the camera counts from 1."""
+    return f"s_{subject:02d}_act_{action:02d}_subact_{subaction:02d}_ca_{camera:02d}"
+
+
+def subject_betas(subject: int, seed: int) -> np.ndarray:
+    """Shape (10,) of a subject within +-2, the same for all of their sequences."""
+    rng = np.random.default_rng([seed, 7302, subject])
+    return np.clip(rng.normal(0, 1.25, N_BETAS), -2, 2).astype(np.float32)
+
+
+def generate(
+    *,
+    images: Path,
+    masks: Path,
+    body: Path,
+    motions: Path,
+    seed: int,
+    subjects: tuple[int, ...],
+    actions: tuple[int, ...],
+    subactions: int,
+    frames: int,
+    fps: float,
+    image_size_px: int,
+    jpeg_quality: int,
+    noise_std: float,
+) -> list[Performance]:
+    """Writes images, masks and ``h36m_meta.mat`` of the whole set; returns what was performed.
+
+    Sorted by subject, action and subaction. ``noise_std`` is in grey levels. Raises DataError if
+    there are no motions or the body is broken. Runs on joblib's active backend.
+    """
+    if not any(motions.glob("*.npz")):
+        raise DataError(motions, "holds no motions (*.npz)", "restore it with git checkout")
+    read_body(body)
+    recipe = _Recipe(images, masks, body, motions, seed, frames, fps, image_size_px, jpeg_quality, noise_std)
+    parallel = Parallel(return_as="generator")
+    views = [(subject, camera) for subject in subjects for camera in range(4)]
+    drawn = parallel(delayed(_room)(seed, s, c, image_size_px) for s, c in views)
+    room = dict(zip(views, progress(drawn, total=len(views), desc="rooms"), strict=True))
+    what = [(s, a, n) for s in subjects for a in actions for n in range(1, subactions + 1)]
+    done = parallel(delayed(_perform)(recipe, s, a, n, [room[s, c] for c in range(4)]) for s, a, n in what)
+    return list(progress(done, total=len(what), desc="sequences"))
+
+
+def write_truth(folder: Path, performances: list[Performance]) -> None:
+    """``folder/truth.parquet``: theta (72), beta (10) and translation (3) of every frame."""
+    rows = [(p, f) for p in performances for f in range(len(p.pose))]
+    columns: list[Any] = [
+        [p.subject for p, _ in rows],
+        [p.action for p, _ in rows],
+        [p.subaction for p, _ in rows],
+        [f + 1 for _, f in rows],
+        [p.pose[f] for p, f in rows],
+        [p.betas for p, _ in rows],
+        [p.transl_m[f] for p, f in rows],
+    ]
+    arrays = [pa.array(c, type=field.type) for c, field in zip(columns, TRUTH_SCHEMA, strict=True)]
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_arrays(arrays, schema=TRUTH_SCHEMA), folder / "truth.parquet")
+
+
+def write_surreal(
+    folder: Path, *, body: Path, motions: Path, seed: int, sequences: int, frames: int
+) -> tuple[int, int]:
+    """A set of poses and shapes in SURREAL's layout under ``folder``; returns its sequences and frames.
+
+    The root's rotation is left in the motion's own frame (y up), as SURREAL leaves it in the
+    capture's, turned by ``zrot`` about the vertical; joints3D are in metres in a z-up world.
+    """
+    model = _body(body)
+    total = 0
+    found = surreal_sequences(count=sequences, frames=frames, seed=seed, motions=motions)
+    for number, motion in enumerate(progress(found, desc="poses for the prior"), start=1):
+        rng = np.random.default_rng([seed, 7303, number])
+        betas = np.clip(rng.normal(0, 1, N_BETAS), -2.5, 2.5).astype(np.float32)
+        heading = rng.uniform(-np.pi, np.pi)
+        n = len(motion)
+        pose = motion.poses.reshape(n, 72).astype(np.float32)
+        upright = Rotation.from_euler("z", heading) * Rotation.from_matrix(np.array(WORLD_FROM_BODY))
+        in_world = pose.copy()
+        in_world[:, :3] = (upright * Rotation.from_rotvec(pose[:, :3])).as_rotvec()
+        joints = _pose_bodies(model, in_world, betas, np.zeros((n, 3), np.float32))[1]
+        name = f"take_{number:04d}"
+        place = folder / "cmu" / "train" / "run0" / name
+        place.mkdir(parents=True)
+        fields = {
+            "gender": np.full((n, 1), int(betas[0] > 0), np.uint8),
+            "joints3D": np.ascontiguousarray(joints.transpose(2, 1, 0), dtype=np.float32),
+            "pose": np.ascontiguousarray(pose.T),
+            "sequence": name,
+            "shape": np.tile(betas[:, None], (1, n)),
+            "zrot": np.full((n, 1), heading, np.float32),
+        }
+        write_mat(place / f"{name}_c0001_info.mat", fields)
+        total += n
+    return len(found), total
+
+
+def write_mat(path: Path, fields: dict[str, Any]) -> None:
+    """A Matlab 5 file whose bytes depend on ``fields`` alone (scipy's header holds the date)."""
+    buffer = io.BytesIO()
+    savemat(buffer, fields)
+    data = bytearray(buffer.getvalue())
+    data[: len(MAT_HEADER)] = MAT_HEADER
+    path.write_bytes(bytes(data))
+
+
+@functools.cache
+def _body(path: Path) -> BodyModel:
+    """One body per process. Threads stay at one: more would change the last bits."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    return BodyModel.load(path)
+
+
+@functools.cache
+def _template(path: Path) -> tuple[np.ndarray, np.ndarray, Anatomy]:
+    arrays = read_body(path)
+    anatomy = Anatomy.of(arrays["v_template"], arrays["J_regressor"], arrays["landmarks"])
+    return arrays["v_template"], arrays["weights"], anatomy
+
+
+def _room(seed: int, subject: int, camera: int, image_size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    cv2.setNumThreads(1)
+    return rooms.render_room(
+        rooms.cameras(seed=seed, subject=subject, image_size_px=image_size_px)[camera],
+        rooms.furniture(seed=seed, subject=subject),
+        rooms.light(seed=seed, subject=subject),
+        seed=seed,
+    )
+
+
+def _pose_bodies(
+    model: BodyModel, pose: np.ndarray, betas: np.ndarray, transl_m: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (F,V,3) and joints (F,24,3), float64 copies of the model's float32, from axis-angle."""
+    matrices = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
+    rotations = torch.from_numpy(matrices.astype(np.float32))
+    with torch.inference_mode():
+        out = model(
+            betas=torch.from_numpy(betas).expand(len(pose), -1),
+            body_pose=rotations[:, 1:],
+            global_orient=rotations[:, 0],
+            transl=torch.from_numpy(transl_m),
+        )
+    return out.vertices.numpy().astype(np.float64), out.joints.numpy().astype(np.float64)
+
+
+def _in_world(
+    model: BodyModel, recipe: _Recipe, subject: int, action: int, subaction: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """pose (F,72), betas (10,), transl_m (F,3) and vertices (F,V,3): on the floor, near the middle."""
+    motion = action_sequence(
+        action=action,
+        subject=subject,
+        subaction=subaction,
+        frames=recipe.frames,
+        fps=recipe.fps,
+        seed=recipe.seed,
+        motions=recipe.motions,
+    )
+    rng = np.random.default_rng([recipe.seed, 7304, subject, action, subaction])
+    pose = motion.poses.reshape(len(motion), 72).astype(np.float32)
+    upright = Rotation.from_matrix(np.array(WORLD_FROM_BODY))
+    pose[:, :3] = (upright * Rotation.from_rotvec(pose[:, :3])).as_rotvec()
+    path = upright.apply(motion.transl_m)[:, :2]
+    path = path - (path.min(0) + path.max(0)) / 2
+    reach = np.hypot(*path.T).max()
+    free = max(WANDER_M - reach, 0.05)
+    path = path * min(1.0, WANDER_M / max(reach, 1e-6))
+    angle, radius = rng.uniform(-np.pi, np.pi), free * np.sqrt(rng.uniform())
+    transl = np.zeros((len(pose), 3), np.float32)
+    transl[:, :2] = path + radius * np.array([np.cos(angle), np.sin(angle)])
+    betas = subject_betas(subject, recipe.seed)
+    vertices, joints = _pose_bodies(model, pose, betas, transl)
+    transl[:, :2] -= joints[:, 0, :2] - transl[:, :2]
+    transl[:, 2] -= vertices[:, :, 2].min(1)
+    vertices, _ = _pose_bodies(model, pose, betas, transl)
+    return pose, betas, transl, vertices
+
+
+def _prop(
+    vertices: np.ndarray, weights: np.ndarray, seed: int, subject: int, action: int, subaction: int
+) -> scene.Prop | None:
+    """A stool under somebody who sits, or now and then a chair that stands about; else None."""
+    rng = np.random.default_rng([seed, 7305, subject, action, subaction])
+    colour = CHAIR_COLOURS[int(rng.integers(len(CHAIR_COLOURS)))]
+    hips = vertices[:, weights[:, 0] > 0.6]
+    middle, bottom = hips.mean(1), hips[..., 2].min(1)
+    seated = (middle[:, 2] > SEATED_PELVIS_M[0]) & (middle[:, 2] < SEATED_PELVIS_M[1])
+    if seated.mean() > 0.3:
+        place = np.median(middle[seated, :2], axis=0)
+        if np.hypot(*(middle[seated, :2] - place).T).max() < 0.12:
+            seat = float(bottom[seated].min())
+            return rooms.chair(
+                place_m=place, yaw=rng.uniform(0, np.pi), seat_m=seat, back=False, colour=colour
+            )
+    if rng.uniform() > CHAIR_IN_FRONT:
+        return None
+    for _ in range(20):
+        angle, radius = rng.uniform(-np.pi, np.pi), rng.uniform(0.65, 1.1)
+        place = middle[0, :2] + radius * np.array([np.cos(angle), np.sin(angle)])
+        if np.hypot(*(middle[:, :2] - place).T).min() > 0.6:
+            return rooms.chair(
+                place_m=place, yaw=rng.uniform(-np.pi, np.pi), seat_m=0.45, back=True, colour=colour
+            )
+    return None
+
+
+def _perform(
+    recipe: _Recipe, subject: int, action: int, subaction: int, room: list[tuple[np.ndarray, np.ndarray]]
+) -> Performance:
+    model = _body(recipe.body)
+    template, weights, anatomy = _template(recipe.body)
+    faces = model.faces.numpy().astype(np.uint32)
+    pose, betas, transl, vertices = _in_world(model, recipe, subject, action, subaction)
+    joints = np.einsum("jv,fvc->fjc", model.J_regressor_h36m.numpy().astype(np.float64), vertices)
+    dress = Dress(PEOPLE[subject], outfit_of(subject, action), anatomy)
+    normals = scene.vertex_normals(vertices, faces)
+    dressed = vertices + dress.offsets_m(template)[:, None] * normals
+    prop = _prop(vertices, weights, recipe.seed, subject, action, subaction)
+    light = rooms.light(seed=recipe.seed, subject=subject)
+    shadows = [scene.floor_shadow(v, faces, light, prop) for v in dressed]
+    cameras = rooms.cameras(seed=recipe.seed, subject=subject, image_size_px=recipe.image_size_px)
+    facts: list[dict[str, np.ndarray]] = []
+    for number, camera in enumerate(cameras):
+        name = sequence_name(subject, action, subaction, number + 1)
+        (recipe.images / name).mkdir(parents=True)
+        (recipe.masks / name).mkdir(parents=True)
+        write_mat(recipe.images / name / "h36m_meta.mat", _meta(camera, joints))
+        backdrop = scene.with_prop(*room[number], prop, camera, light)
+        gain = rooms.exposure(seed=recipe.seed, subject=subject, camera=number)
+        rng = np.random.default_rng([recipe.seed, 7306, subject, action, subaction, number])
+        for f in range(len(pose)):
+            picture, coverage = scene.draw_body(
+                backdrop=backdrop,
+                camera=camera,
+                light=light,
+                shadow=shadows[f],
+                shadow_strength=SHADOW_STRENGTH,
+                vertices_m=dressed[f],
+                normals=normals[f],
+                faces=faces,
+                template=template,
+                albedo=dress.albedo,
+            )
+            image = scene.sensor(picture, gain=gain, noise_std=recipe.noise_std, rng=rng)
+            file = f"{name}_{f + 1:06d}"
+            quality = [cv2.IMWRITE_JPEG_QUALITY, recipe.jpeg_quality]
+            _write_image(recipe.images / name / f"{file}.jpg", image[..., ::-1], quality)
+            mask = np.where(coverage >= 0.5, np.uint8(255), np.uint8(0))
+            _write_image(recipe.masks / name / f"{file}.png", mask, [])
+        facts.append(_facts(camera, backdrop, pose, joints, dressed))
+    stacked = {key: np.stack([fact[key] for fact in facts], axis=1) for key in facts[0]}
+    return Performance(subject, action, subaction, pose, betas, transl, **stacked)
+
+
+def _write_image(path: Path, image: np.ndarray, flags: list[int]) -> None:
+    ok, data = cv2.imencode(path.suffix, image, flags)
+    if not ok:
+        raise DataError(path, "cannot be encoded", "check params.yaml: synth.image_size_px")
+    path.write_bytes(data.tobytes())
+
+
+def _meta(camera: Camera, joints_m: np.ndarray) -> dict[str, Any]:
+    return {
+        "pose3d_world": joints_m * MM_PER_M,
+        "R": camera.R_world_to_cam,
+        "T": camera.centre_world_mm[None],
+        "f": camera.focal_px[None],
+        "c": camera.principal_px[None],
+        "img_width": float(camera.width_px),
+        "img_height": float(camera.height_px),
+    }
+
+
+def _facts(
+    camera: Camera, backdrop: scene.Backdrop, pose: np.ndarray, joints: np.ndarray, dressed: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Facts of one view that the metrics count: see ``Performance``."""
+    front = Rotation.from_rotvec(pose[:, :3]).apply([0.0, 0.0, 1.0])[:, :2]
+    to_camera = camera.centre_world_mm[:2] / MM_PER_M - joints[:, 0, :2]
+    turn = np.arctan2(front[:, 1], front[:, 0]) - np.arctan2(to_camera[:, 1], to_camera[:, 0])
+    px, depths = scene.project(camera, joints)
+    size = np.array([camera.width_px, camera.height_px]) * scene.SUPERSAMPLING
+    cell = np.rint((px + 0.5) * scene.SUPERSAMPLING - 0.5).astype(int)
+    inside = ((cell >= 0) & (cell < size)).all(-1)
+    cell = np.clip(cell, 0, size - 1)
+    hidden = inside & (backdrop.depth_m[cell[..., 1], cell[..., 0]] < depths)
+    body_px, _ = scene.project(camera, dressed)
+    half = CROP_SIDE_MM / MM_PER_M / 2 * camera.focal_px / depths[:, 0, None]
+    beyond = np.abs(body_px - px[:, :1]) > half[:, None]
+    outside = (body_px < -0.5) | (body_px > np.array([camera.width_px, camera.height_px]) - 0.5)
+    return {
+        "facing_deg": np.rad2deg(np.abs(np.arctan2(np.sin(turn), np.cos(turn)))),
+        "joints_hidden": hidden.mean(1),
+        "crosses_crop": beyond.any((1, 2)),
+        "crosses_image": outside.any((1, 2)),
+    }
