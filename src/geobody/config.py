@@ -45,6 +45,25 @@ class Body(Section):
 class Synth(Section):
     """The synthetic multi-view data set."""
 
+    actions: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)] = tuple(range(2, 17))
+    """Human3.6M's numbers of the actions that every subject performs."""
+    subactions: Annotated[int, Field(ge=1, le=99)] = 1
+    """Performances of each action."""
+    frames: Annotated[int, Field(ge=1, le=999_999)] = 28
+    """Instants of a performance; each is seen by four cameras."""
+    fps: Positive = 5.0
+    """Instants in a second; Human3.6M has 50."""
+    image_size_px: Annotated[int, Field(ge=64, le=4096)] = 256
+    """Side of the square images."""
+    jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
+    """Quality of the images, as libjpeg counts it."""
+    noise_std: Annotated[float, Field(ge=0, le=32)] = 2.5
+    """Sensor noise at mid grey, in grey levels of 255."""
+    surreal_sequences: Count = 300
+    """Sequences of poses and shapes for the prior, in SURREAL's layout."""
+    surreal_frames: Count = 30
+    """Frames of each of them."""
+
 
 class Exclusion(Section):
     """Sequences that are left out, and why."""
@@ -118,6 +137,39 @@ class Crops(Section):
 class Encdec(Section):
     """The self-supervised encoder-decoder."""
 
+    arm: Literal["rhodin", "thesis"] = "rhodin"
+    """rhodin: Rhodin et al. 2018 with its faults mended; thesis: the thesis' network and recipe as they were."""
+    track: Literal["rgb", "masked"] = "rgb"
+    """What the encoder sees: the crop, or the crop without background (by the difference masks)."""
+    feature_loss: Literal["gradient", "resnet18"] = "gradient"
+    """gradient: multi-scale image gradients; resnet18: features of ImageNet weights, which must be at hand."""
+    feature_weights: str = "data/models/resnet18.safetensors"
+    """File of those weights; read for ``resnet18`` alone."""
+    steps: Count = 2200
+    """Length of the training."""
+    batch_size: Annotated[int, Field(ge=8, multiple_of=4)] = 64
+    """Images in a step: quadruples of two cameras at two instants of a person."""
+    learning_rate: Positive = 1.5e-3
+    """Peak of AdamW's schedule."""
+    weight_decay: NonNegative = 1e-2
+    """AdamW's decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps in which the learning rate rises."""
+    clip_norm: Positive = 5.0
+    """Largest norm of a gradient."""
+    same_view_fraction: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Share of targets that are the source view itself, for ``rhodin``."""
+    colour_strength: NonNegative = 1.0
+    """Strength of the change of outfits and light, alike in source and target, for ``rhodin``."""
+    spoil_strength: NonNegative = 1.0
+    """Strength of noise and holes in what the encoder sees, for ``rhodin``."""
+    background_fraction: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the encoder's images that stand before another crop's background, for ``rhodin``."""
+    turn_deg: NonNegative = 10.0
+    """Standard deviation of the in-plane rotation of each view, for ``rhodin``."""
+    held_out_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.07
+    """Share of each training sequence, its last frames, that is never trained on but reported."""
+
 
 class Training(Section):
     """What every training shares: it can change results, so it is a param."""
@@ -187,6 +239,8 @@ class Controls(Section):
     """Share of the CNN's last features that is dropped while it trains."""
     augmentation_strength: NonNegative = 1.0
     """Strength of the change of colours, as in ``encdec``; 0 leaves images as they are."""
+    background_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the images whose person stands in front of another image's background."""
     turn_deg: NonNegative = 15.0
     """Standard deviation of the in-plane rotation of image and joints."""
     mirror: bool = True
@@ -198,14 +252,102 @@ class Prior(Section):
 
     root: str = "data/synthetic/surreal"
     """A tree in SURREAL's layout: cmu/train/run*/<sequence>/<sequence>_c0001_info.mat."""
+    stride: Count = 1
+    """Every how many frames of a clip are used: the real set has 6.5 million."""
 
 
 class GanPrior(Section):
     """The adversarial prior on pose and shape."""
 
+    steps: Count = 1200
+    """Length of the training: one step of the discriminators and one of the generator each."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Real poses in a step; generated, noisy and shuffled ones are as many each."""
+    pose_units: Count = 256
+    """Width of the two hidden layers of the discriminator over all joints."""
+    joint_units: Count = 32
+    """Width of the features that all joints share."""
+    shape_units: Count = 32
+    """Width of the discriminator on betas."""
+    generator_units: Count = 256
+    """Width of the generator's two hidden layers."""
+    discriminator_learning_rate: Positive = 1e-3
+    """Peak of AdamW's schedule for the discriminators."""
+    generator_learning_rate: Positive = 1e-3
+    """Peak of AdamW's schedule for the generator."""
+    weight_decay: NonNegative = 1e-4
+    """AdamW's decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps in which the learning rates rise."""
+    clip_norm: Positive = 5.0
+    """Largest norm of a gradient."""
+    corrupted_weight: NonNegative = 0.5
+    """Weight of corrupted training poses (noise, shuffled joints) as fakes; 0 leaves the generator's alone."""
+    moment_weight: NonNegative = 1.0
+    """Weight of the generator's term on mean and spread; 0 lets it repeat one pose."""
+    noise_min_deg: Positive = 3.0
+    """Least root mean square angle of the noise in corrupted poses."""
+    noise_max_deg: Positive = 60.0
+    """Largest root mean square angle of the noise in corrupted poses."""
+
+    @model_validator(mode="after")
+    def _noise_range_is_one(self) -> "GanPrior":
+        if self.noise_min_deg > self.noise_max_deg:
+            raise ValueError(f"noise_min_deg is above noise_max_deg ({self.noise_max_deg})")
+        return self
+
 
 class SmplRegressor(Section):
     """theta and beta from the embedding."""
+
+    hidden_units: Count = 1024
+    """Width of the hidden layers."""
+    hidden_layers: Annotated[int, Field(ge=1, le=8)] = 2
+    """Their number."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of hidden units dropped while it trains."""
+    appearance: bool = True
+    """Whether L_app is an input beside L_3D."""
+    steps: Count = 1800
+    """Length of the training."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Labelled images in a step."""
+    instants: Count = 8
+    """Instants in a step, labelled or not, of which all views are used."""
+    raster_instants: Annotated[int, Field(ge=0)] = 4
+    """How many of these instants are drawn as silhouettes, the dearest part of a step."""
+    mask_samples: Count = 128
+    """Points of a mask that the far-reaching term looks for on the body."""
+    backend: Literal["deodr", "pytorch3d"] = "deodr"
+    """What draws silhouettes: deodr on CPUs, pytorch3d on GPUs."""
+    supersample: Annotated[int, Field(ge=1, le=16)] = 3
+    """Samples per pixel and direction in a silhouette."""
+    turn_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the labelled embeddings that are turned about the vertical together with their labels."""
+    agreement_start: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the steps before agreement of views counts; it reaches its weight in as many more."""
+    pose_weight: NonNegative = 1.0
+    """Labelled joints; a mean distance of 100 mm costs 1."""
+    overlap_weight: NonNegative = 0.5
+    """One minus the silhouettes' IoU in four views."""
+    far_weight: NonNegative = 0.5
+    """Distance of projected body and mask to each other; 100 mm cost 1."""
+    agreement_weight: NonNegative = 0.3
+    """Distance of the views' vertices to their median in the world; 100 mm cost 1."""
+    spread_weight: NonNegative = 0.1
+    """Mean square of the views' betas about their mean."""
+    prior_weight: NonNegative = 0.1
+    """Least-squares verdict of the frozen prior: 0 real, 1 not."""
+    betas_weight: NonNegative = 0.01
+    """Mean square of the betas."""
+    learning_rate: Positive = 1e-3
+    """Peak of AdamW's schedule."""
+    weight_decay: NonNegative = 1e-2
+    """AdamW's decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps in which the learning rate rises."""
+    clip_norm: Positive = 5.0
+    """Largest norm of a gradient."""
 
 
 class Eval(Section):
