@@ -1,90 +1,42 @@
-"""Fifteen everyday actions under Human3.6M's names, in any number of variations.
+"""Fifteen everyday actions under Human3.6M's names, and varied sequences for a pose prior.
 
-Each action is a way for the legs (stand, walk, sit on a chair, sit on the floor) and a choice of
-places for the two hands (mouth, ear, hip, lap, ...), visited in random order. Paths and feet come
-from ``gait``, arms and legs follow by inverse kinematics, and snippets of real takes move torso and
-arms on top of that. A subject has a style of their own: posture, tempo, swing, handedness.
+An action is a way for the legs and places for the hands, performed by ``performance``; snippets of
+real takes move torso and arms on top. Each subject has a style (posture, tempo, swing, handedness) and
+blocks of real takes of their own, so that no two share a frame.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS
+from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data import gait
-from geobody.data.kinematics import ANKLE_HEIGHT_M, JOINT, arm_rotations, leg_rotations
-from geobody.data.motions import Motion, mirror, resample
+from geobody.data.kinematics import JOINT
+from geobody.data.motions import (
+    Block,
+    Motion,
+    blend,
+    load_motions,
+    mirror,
+    resample,
+    stretch,
+    subject_blocks,
+    turned,
+)
+from geobody.data.performance import Action, Style, assemble, pick, seated_legs, upright_legs
 
 Array = NDArray[np.float64]
-
-HANDS: Final[dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]]] = {
-    "hang": ((0.27, -0.32, 0.05), (0.4, 0.0, -1.0), 0.03),
-    "hip": ((0.22, -0.19, 0.03), (1.0, 0.0, -0.55), 0.02),
-    "pocket": ((0.23, -0.28, 0.06), (0.6, 0.0, -1.0), 0.02),
-    "behind": ((0.10, -0.22, -0.17), (1.0, 0.0, -0.6), 0.02),
-    "front": ((0.15, 0.0, 0.33), (0.6, -1.0, -0.3), 0.08),
-    "wide": ((0.40, 0.02, 0.24), (0.4, -1.0, -0.4), 0.08),
-    "point": ((0.26, 0.20, 0.42), (0.4, -1.0, 0.0), 0.12),
-    "aside": ((0.58, 0.16, 0.16), (0.0, -1.0, -0.4), 0.10),
-    "up": ((0.36, 0.46, 0.12), (1.0, -0.3, 0.3), 0.08),
-    "wave": ((0.38, 0.36, 0.16), (0.8, -1.0, 0.0), 0.09),
-    "shake": ((0.14, 0.0, 0.42), (0.5, -1.0, -0.5), 0.04),
-    "mouth": ((0.09, 0.19, 0.24), (0.8, -1.0, 0.2), 0.02),
-    "ear": ((0.19, 0.25, 0.10), (1.0, -1.0, 0.3), 0.02),
-    "camera": ((0.12, 0.27, 0.30), (0.9, -1.0, 0.2), 0.03),
-    "chin": ((0.08, 0.11, 0.22), (0.6, -1.0, 0.2), 0.02),
-    "head": ((0.16, 0.40, -0.02), (1.0, 0.5, 0.4), 0.03),
-    "table": ((0.17, -0.12, 0.36), (0.8, -1.0, -0.3), 0.05),
-    "lap": ((0.13, -0.24, 0.25), (1.0, -0.4, -0.5), 0.04),
-    "seat": ((0.30, -0.36, -0.02), (0.6, 0.0, -1.0), 0.02),
-    "prop": ((0.32, -0.36, -0.22), (0.6, 0.0, -1.0), 0.04),
-    "crossed": ((-0.05, -0.01, 0.23), (0.8, -1.0, 0.1), 0.02),
-    "leash": ((0.18, -0.17, 0.33), (0.6, -0.6, -1.0), 0.06),
-    "bag": ((0.26, -0.34, 0.06), (0.5, 0.0, -1.0), 0.02),
-    "carry": ((0.13, -0.10, 0.28), (1.0, -1.0, -0.4), 0.03),
-    "low": ((0.16, -0.28, 0.36), (0.8, -0.3, -0.6), 0.05),
-    "shelf": ((0.20, 0.38, 0.36), (0.9, -1.0, 0.0), 0.07),
-    "partner": ((0.42, -0.26, 0.08), (0.5, 0.0, -1.0), 0.02),
-    "swing": ((0.27, -0.31, 0.04), (0.4, 0.0, -1.0), 0.02),
-}
-"""Place of a wrist in the chest's frame (outwards, up, forwards; metres), the elbow's pole, its spread."""
-
-Choice = tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Action:
-    """What an action is made of.
-
-    ``legs``: ways with weights. ``main`` and ``other``: places of the leading and the other hand with
-    weights. ``together``: how often both hands go to the same place. ``hold_s``: how long a hand stays.
-    ``look_down``: radians that the head is lowered. ``turn``: deviation of a turn on the spot, radians.
-    """
-
-    legs: Choice
-    main: Choice
-    other: Choice
-    together: float = 0.0
-    hold_s: tuple[float, float] = (0.7, 2.2)
-    look_down: float = 0.05
-    turn: float = 0.7
-    stray_m: float = 0.12
-    bend: float = 0.0
-    speed_m_s: float = 1.0
-
 
 ACTIONS: Final[dict[str, Action]] = {
     "Directions": Action(
         (("stand", 1.0),), (("point", 4), ("aside", 3), ("up", 1), ("front", 1), ("wide", 1)),
-        (("hang", 3), ("hip", 2), ("point", 1), ("aside", 1)), 0.15,
+        (("hang", 3), ("hip", 2), ("point", 1), ("aside", 1)), 0.15, real=0.3,
     ),
     "Discussion": Action(
         (("stand", 1.0),), (("front", 4), ("wide", 3), ("chin", 1), ("hip", 1), ("point", 1), ("crossed", 1)),
-        (("front", 3), ("wide", 2), ("hang", 2), ("hip", 1)), 0.45,
+        (("front", 3), ("wide", 2), ("hang", 2), ("hip", 1)), 0.45, real=0.35,
     ),
     "Eating": Action(
         (("chair", 3.0), ("stand", 1.0)), (("mouth", 4), ("table", 3)), (("table", 4), ("lap", 1), ("carry", 2)),
@@ -92,7 +44,7 @@ ACTIONS: Final[dict[str, Action]] = {
     ),
     "Greeting": Action(
         (("stand", 1.0),), (("wave", 4), ("shake", 3), ("up", 2), ("hang", 1)),
-        (("hang", 4), ("hip", 1), ("shake", 1), ("wide", 1)), 0.2, (0.5, 1.5), bend=0.35,
+        (("hang", 4), ("hip", 1), ("shake", 1), ("wide", 1)), 0.2, (0.5, 1.5), bend=0.35, real=0.3,
     ),
     "Phoning": Action(
         (("stand", 2.0), ("stroll", 1.5), ("chair", 1.0)), (("ear", 9), ("front", 1)),
@@ -100,11 +52,11 @@ ACTIONS: Final[dict[str, Action]] = {
     ),
     "Posing": Action(
         (("stand", 1.0),), (("hip", 3), ("head", 2), ("crossed", 2), ("up", 1), ("aside", 1), ("chin", 1), ("behind", 1)),
-        (("hip", 3), ("hang", 2), ("behind", 1), ("head", 1), ("wide", 1)), 0.35, (0.9, 2.0), turn=1.0,
+        (("hip", 3), ("hang", 2), ("behind", 1), ("head", 1), ("wide", 1)), 0.35, (0.9, 2.0), turn=1.0, real=0.5,
     ),
     "Purchases": Action(
         (("stroll", 2.0), ("stand", 1.0), ("stoop", 2.0)), (("bag", 3), ("low", 2), ("shelf", 3), ("carry", 2)),
-        (("bag", 4), ("hang", 1), ("carry", 2)), 0.3, look_down=0.15, stray_m=0.2,
+        (("bag", 4), ("hang", 1), ("carry", 2)), 0.3, look_down=0.15, stray_m=0.2, real=0.2,
     ),
     "Sitting": Action(
         (("chair", 1.0),), (("lap", 3), ("front", 2), ("seat", 2), ("chin", 1), ("crossed", 1), ("wide", 1)),
@@ -124,7 +76,7 @@ ACTIONS: Final[dict[str, Action]] = {
     ),
     "Waiting": Action(
         (("stand", 2.0), ("stroll", 1.0), ("chair", 0.5)), (("hip", 2), ("pocket", 2), ("crossed", 3), ("head", 1), ("hang", 2)),
-        (("hip", 2), ("pocket", 2), ("hang", 2), ("behind", 1), ("chin", 1)), 0.5, (1.2, 3.0), turn=0.9,
+        (("hip", 2), ("pocket", 2), ("hang", 2), ("behind", 1), ("chin", 1)), 0.5, (1.2, 3.0), turn=0.9, real=0.15,
     ),
     "Walking": Action((("walk", 1.0),), (("swing", 1),), (("swing", 1),), speed_m_s=1.15, look_down=0.08),
     "WalkDog": Action(
@@ -138,20 +90,11 @@ ACTIONS: Final[dict[str, Action]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one person moves."""
-
-    tempo: float
-    lean: float
-    hunch: float
-    swing: float
-    elbows: float
-    width_m: float
-    toe_out: float
-    head: float
-    liveliness: float
-    left_handed: bool
+_TORSO: Final = tuple(JOINT[name] for name in ("spine1", "spine2", "spine3", "neck", "head"))
+_ARMS: Final = {
+    side: tuple(JOINT[f"{side}_{name}"] for name in ("collar", "shoulder", "elbow", "wrist"))
+    for side in ("left", "right")
+}
 
 
 def style_of(subject: int, seed: int) -> Style:
@@ -159,204 +102,49 @@ def style_of(subject: int, seed: int) -> Style:
     rng = np.random.default_rng([seed, 77, subject])
     return Style(
         tempo=rng.uniform(0.85, 1.25), lean=rng.normal(0, 0.05), hunch=rng.uniform(-0.05, 0.22),
-        swing=rng.uniform(0.6, 1.4), elbows=rng.uniform(-0.3, 0.6), width_m=rng.uniform(0.075, 0.14),
+        swing=rng.uniform(0.6, 1.4), elbows=rng.uniform(-0.25, 0.4), width_m=rng.uniform(0.075, 0.14),
         toe_out=rng.uniform(0.05, 0.35), head=rng.normal(0, 0.08), liveliness=rng.uniform(0.7, 1.4),
         left_handed=bool(rng.random() < 0.4),
     )  # fmt: skip
 
 
-def _pick(rng: np.random.Generator, choice: Choice) -> str:
-    weights = np.array([weight for _, weight in choice], dtype=float)
-    return choice[int(rng.choice(len(choice), p=weights / weights.sum()))][0]
-
-
-def _place(rng: np.random.Generator, hand: str, style: Style) -> Array:
-    """One visit to a hand's place: wrist and elbow pole (6,), outwards positive."""
-    wrist, pole, spread = HANDS[hand]
-    jitter = np.clip(rng.standard_normal(3), -1.8, 1.8) * spread
-    out = np.array([style.elbows, 0.0, 0.0]) + rng.normal(0, 0.15, 3)
-    return np.concatenate([np.asarray(wrist) + jitter, np.asarray(pole) + out])
-
-
-def _hands(rng: np.random.Generator, action: Action, style: Style, frames: int) -> tuple[Array, Array, Array, Array]:
-    """Wrist and pole (T,6) of the main and the other hand, and how much each swings (T,)."""
-    tracks: list[Array] = []
-    swings: list[Array] = []
-    times = gait.key_times(rng, frames, *action.hold_s) / style.tempo
-    names: list[list[str]] = [[], []]
-    for _ in times:
-        name = _pick(rng, action.main)
-        names[0].append(name)
-        names[1].append(name if rng.random() < action.together else _pick(rng, action.other))
-    for which in range(2):
-        keys = np.stack([_place(rng, name, style) for name in names[which]])
-        own = times + (0 if which == 0 else rng.uniform(-0.15, 0.4))
-        track = gait.keyed(own, keys, frames, 0.65 / style.tempo)
-        track[:, :3] += 0.012 * style.liveliness * gait.smooth_noise(rng, frames=frames, knot_s=0.5, channels=3)
-        free = np.array([[1.0 if name == "swing" else 0.0] for name in names[which]])
-        tracks.append(track)
-        swings.append(gait.keyed(own, free, frames, 0.65 / style.tempo)[:, 0])
-    return tracks[0], tracks[1], swings[0], swings[1]
-
-
-@dataclass(frozen=True)
-class _Legs:
-    """Path of the pelvis (T,3), its heading (T,), tilt (T,) and feet, with the knees' poles (T,2,3)."""
-
-    pelvis: Array
-    heading: Array
-    tilt: Array
-    feet: gait.Feet
-    poles: Array
-
-
-def _poles(frames: int, out: float, up: float = 0.3) -> Array:
-    pole = np.array([[out, up, 1.0], [-out, up, 1.0]])
-    return np.repeat(pole[None], frames, axis=0)
-
-
-def _upright(rng: np.random.Generator, way: str, action: Action, style: Style, frames: int, heading: float) -> _Legs:
-    """Legs of someone who stands, walks, strolls, stoops or crouches."""
-    tilt = np.zeros(frames)
-    drop = np.zeros(frames)
-    if way in ("walk", "stroll"):
-        speed = action.speed_m_s * style.tempo * (1.0 if way == "walk" else 0.55)
-        place, facing = gait.walking_path(rng, frames, speed_m_s=speed, heading=heading)
-        step_s = np.clip(0.62 - 0.1 * speed, 0.42, 0.65) / style.tempo**0.5
-    else:
-        place, facing = gait.standing_path(rng, frames, turn=action.turn, stray_m=action.stray_m, heading=heading)
-        step_s = 0.5 / style.tempo
-    if way in ("stoop", "crouch"):
-        times = gait.key_times(rng, frames, 1.2, 2.6)
-        low = np.where(rng.random(len(times)) < 0.6, rng.uniform(0.4, 1.0, len(times)), 0.0)[:, None]
-        depth = gait.keyed(times, low, frames, 0.9)[:, 0]
-        drop, tilt = 0.38 * depth, (0.35 if way == "stoop" else 0.15) * depth
-    sway = gait.smooth_noise(rng, frames=frames, knot_s=1.3, channels=2)
-    if way in ("stand", "stoop", "crouch"):
-        across = np.column_stack([np.cos(facing), -np.sin(facing)])
-        place = place + 0.035 * style.liveliness * sway[:, :1] * across
-        drop = drop + 0.012 * (1 + sway[:, 1]) * style.liveliness
-    feet = gait.footsteps(place, facing, step_s=float(step_s), width_m=style.width_m, toe_out=style.toe_out)
-    wanted = gait.STAND_M - 0.01 - drop
-    height = gait.pelvis_height(place, feet, wanted)
-    pelvis = np.column_stack([place[:, 0], height, place[:, 1]])
-    return _Legs(pelvis, facing, tilt, feet, _poles(frames, 0.15 + style.toe_out))
-
-
-SEATS: Final = (
-    # pelvis height, then for each foot (outwards, forwards), ankle height, knee pole outwards
-    ((0.56, (0.12, 0.42), (0.12, 0.42), (0.08, 0.08), 0.15), 3.0),
-    ((0.55, (0.16, 0.25), (0.14, 0.40), (0.09, 0.08), 0.25), 2.0),
-    ((0.56, (0.10, 0.62), (0.12, 0.58), (0.08, 0.08), 0.10), 2.0),
-    ((0.56, (-0.03, 0.56), (0.04, 0.60), (0.10, 0.08), 0.25), 1.0),
-    ((0.56, (0.26, 0.40), (0.26, 0.38), (0.08, 0.08), 0.50), 2.0),
-    ((0.60, (0.10, 0.30), (0.13, 0.45), (0.12, 0.08), 0.20), 1.0),
-)
-FLOORS: Final = (
-    ((0.14, (0.02, 0.30), (-0.02, 0.38), (0.07, 0.08), 1.6), 2.0),
-    ((0.14, (0.10, 0.80), (0.12, 0.78), (0.07, 0.07), 0.10), 2.0),
-    ((0.14, (0.10, 0.42), (0.12, 0.45), (0.08, 0.08), 0.10), 2.0),
-    ((0.14, (0.12, 0.78), (0.10, 0.40), (0.07, 0.08), 0.15), 2.0),
-    ((0.14, (0.22, 0.60), (0.24, 0.65), (0.08, 0.08), 0.30), 1.0),
-)
-
-
-def _seated(rng: np.random.Generator, way: str, action: Action, style: Style, frames: int, heading: float) -> _Legs:
-    """Legs of someone on a chair or on the floor, who shifts their feet; "sit_down" begins on them."""
-    table = FLOORS if way == "floor" else SEATS
-    weights = np.array([weight for _, weight in table])
-    times = gait.key_times(rng, frames, 1.5, 3.5)
-    keys = []
-    base = int(rng.choice(len(table), p=weights / weights.sum()))
-    for _ in times:
-        which = base if way == "floor" else int(rng.choice(len(table), p=weights / weights.sum()))
-        _, left, right, ankles, out = table[which][0]
-        feet = np.array([[left[0], ankles[0], left[1]], [-right[0], ankles[1], right[1]]])
-        feet[:, [0, 2]] += rng.normal(0, 0.025, (2, 2))
-        keys.append(np.concatenate([feet.ravel(), [out + rng.normal(0, 0.05)]]))
-    track = gait.keyed(times, np.stack(keys), frames, 0.8)
-    facing = heading + gait.keyed(times, np.cumsum(rng.normal(0, action.turn, (len(times), 1)), axis=0), frames, 1.3)[:, 0]
-    seat = table[base][0][0]
-    height = np.full(frames, seat) + 0.006 * gait.smooth_noise(rng, frames=frames, knot_s=0.8, channels=1)[:, 0]
-    lean_back = -0.12 if way != "floor" else -0.2
-    tilt = lean_back + 0.06 * gait.smooth_noise(rng, frames=frames, knot_s=1.5, channels=1)[:, 0]
-    back = np.zeros(frames)
-    if way == "sit_down":
-        starts = np.cumsum(np.concatenate([[0.0], rng.uniform(1.6, 3.0, 2 + int(frames / gait.RATE_HZ / 1.6))]))
-        up = (np.arange(len(starts)) + int(rng.integers(2))) % 2
-        rise = gait.keyed(starts, up[:, None].astype(float), frames, 1.3)[:, 0]
-        feet_close = np.array([0.1, ANKLE_HEIGHT_M, 0.30, -0.1, ANKLE_HEIGHT_M, 0.30])
-        track[:, :6] = feet_close + rng.normal(0, 0.02, 6) * np.array([1, 0, 1, 1, 0, 1])
-        facing[:] = heading
-        height = seat + (gait.STAND_M - 0.02 - seat) * rise
-        back = 0.30 * rise
-        tilt = tilt * (1 - rise) + 0.45 * np.sin(np.pi * np.clip(rise, 0, 1)) ** 1.5
-    turn = Rotation.from_euler("Y", facing[:, None]).as_matrix()
-    feet_local = track[:, :6].reshape(frames, 2, 3)
-    place = 0.25 * rng.standard_normal(2)
-    origin = np.array([place[0], 0.0, place[1]])
-    position = origin + np.einsum("tij,tkj->tki", turn, feet_local)
-    pelvis = origin + np.einsum("tij,tj->ti", turn, np.column_stack([0 * back, 0 * back, back]))
-    pelvis[:, 1] = height
-    toes = np.stack([facing + style.toe_out, facing - style.toe_out], axis=1)
-    pitch = np.zeros((frames, 2))
-    if way == "floor":
-        reach = np.hypot(feet_local[:, :, 0], feet_local[:, :, 2])
-        pitch = -0.9 * np.clip((reach - 0.5) / 0.25, 0, 1)
-    poles = _poles(frames, 0.0, 0.8 if way == "floor" else 0.3)
-    poles[:, 0, 0], poles[:, 1, 0] = track[:, 6], -track[:, 6]
-    return _Legs(pelvis, facing, tilt, gait.Feet(position, toes, pitch), poles)
-
-
-def _assemble(rng: np.random.Generator, legs: _Legs, action: Action, style: Style, name: str) -> Motion:
-    """Poses from legs, a moving torso and the hands' tracks."""
-    frames = len(legs.heading)
-    poses = np.zeros((frames, 24, 3))
-    stride = np.zeros(frames)
-    forward = gait.heading_vector(legs.heading)
-    for k, sign in ((0, 1.0), (1, -1.0)):
-        stride += sign * np.sum((legs.feet.position[:, k, [0, 2]] - legs.pelvis[:, [0, 2]]) * forward, axis=1)
-    noise = style.liveliness * gait.smooth_noise(rng, frames=frames, knot_s=0.9, channels=9)
-    bow = action.bend * np.maximum(gait.smooth_noise(rng, frames=frames, knot_s=1.1, channels=1)[:, 0] - 0.9, 0)
-    root = Rotation.from_euler(
-        "YXZ", np.column_stack([legs.heading - 0.12 * stride, legs.tilt + style.lean + 0.3 * bow, 0.03 * noise[:, 0]])
+def _snippet(rng: np.random.Generator, blocks: list[Block], frames: int) -> Array:
+    """Poses (frames,24,3) of a random part of a random block, longer blocks more often, maybe mirrored."""
+    lengths = np.array([len(block.motion) for block in blocks], dtype=float)
+    motion = blocks[int(rng.choice(len(blocks), p=lengths / lengths.sum()))].motion
+    motion = stretch(
+        motion, frames, start_s=rng.uniform(0, len(motion) / gait.RATE_HZ), tempo=rng.uniform(0.7, 1.1)
     )
-    poses[:, 0] = root.as_rotvec()
-    stoop = 1.2 * np.maximum(legs.tilt, 0)
-    flex = style.hunch + 0.05 * noise[:, 1] + bow + stoop - 0.6 * np.minimum(legs.tilt, 0)
-    twist = 0.10 * noise[:, 2] + 0.35 * stride * style.swing
-    side = 0.06 * noise[:, 3]
-    for joint, share in (("spine1", 0.35), ("spine2", 0.35), ("spine3", 0.3)):
-        poses[:, JOINT[joint]] = share * np.column_stack([flex, twist, side])
-    nod = action.look_down + style.head - 0.5 * style.hunch - 0.4 * stoop + 0.08 * noise[:, 4]
-    look = np.column_stack([nod, 0.28 * noise[:, 5] - 0.5 * twist, 0.06 * noise[:, 6]])
-    poses[:, JOINT["neck"]], poses[:, JOINT["head"]] = 0.5 * look, 0.5 * look
-    main, other, main_swing, other_swing = _hands(rng, action, style, frames)
-    for sign, track, swings in ((1, main, main_swing), (-1, other, other_swing)):
-        wrist = track[:, :3].copy()
-        # An arm goes forward with the opposite leg.
-        ahead = -sign * stride * style.swing * (0.12 + 0.5 * swings)
-        wrist[:, 2] += ahead * (0.5 + 0.5 * swings)
-        wrist[:, 1] += 0.3 * np.abs(ahead) * swings
-        mirrored = np.array([sign, 1.0, 1.0])
-        prefix = "left_" if sign > 0 else "right_"
-        collar, shoulder, elbow = arm_rotations(wrist * mirrored, track[:, 3:] * mirrored, sign)
-        poses[:, JOINT[prefix + "collar"]] = collar
-        poses[:, JOINT[prefix + "shoulder"]], poses[:, JOINT[prefix + "elbow"]] = shoulder, elbow
-        bend = 0.12 * gait.smooth_noise(rng, frames=frames, knot_s=0.8, channels=3)
-        poses[:, JOINT[prefix + "wrist"]] = bend
-        k = 0 if sign > 0 else 1
-        to_pelvis = np.swapaxes(root.as_matrix(), 1, 2)
-        ankle = np.einsum("tij,tj->ti", to_pelvis, legs.feet.position[:, k] - legs.pelvis)
-        facing = Rotation.from_euler("Y", legs.heading[:, None]).as_matrix()
-        pole = np.einsum("tij,tjk,tk->ti", to_pelvis, facing, legs.poles[:, k])
-        sole = to_pelvis @ gait.sole_rotations(legs.feet, sign)
-        hip, knee, foot = leg_rotations(ankle, pole, sole, sign)
-        poses[:, JOINT[prefix + "hip"]], poses[:, JOINT[prefix + "knee"]] = hip, knee
-        poses[:, JOINT[prefix + "ankle"]] = foot
-        toes = np.maximum(legs.feet.pitch[:, k], 0)
-        poses[:, JOINT[prefix + "foot"], 0] = -0.6 * toes
-    return Motion(poses, legs.pelvis, name, "train")
+    return mirror(motion).poses if rng.random() < 0.5 else motion.poses
+
+
+def _with_takes(
+    rng: np.random.Generator, poses: Array, blocks: list[Block], *, arms: float, torso: float = 0.6
+) -> Array:
+    """Poses whose torso sways as in real takes and whose arms are a real take's for a share of the time."""
+    frames, mixed = len(poses), poses.copy()
+    sway = _snippet(rng, blocks, frames)[:, _TORSO]
+    mixed[:, _TORSO] += torso * np.clip(sway - sway.mean(axis=0), -0.35, 0.35)
+    times = gait.key_times(rng, frames, 1.0, 2.5)
+    real = _snippet(rng, blocks, frames)
+    for side in ("left", "right"):
+        on = (rng.random((len(times), 1)) < arms).astype(float)
+        weight = gait.keyed(times, on, frames, 0.7)
+        mixed[:, _ARMS[side]] = blend(mixed[:, _ARMS[side]], real[:, _ARMS[side]], weight)
+    return mixed
+
+
+def _perform(
+    rng: np.random.Generator, spec: Action, style: Style, blocks: list[Block], *, frames: int, heading: float
+) -> Motion:
+    """One performance at 30 Hz."""
+    way = pick(rng, spec.legs)
+    make = seated_legs if way in ("chair", "floor", "sit_down") else upright_legs
+    legs = make(rng, way, spec, style, frames, heading)
+    motion = assemble(rng, legs, spec, style)
+    poses = _with_takes(rng, motion.poses, blocks, arms=0.0 if make is seated_legs else spec.real)
+    motion = Motion(poses, motion.transl_m, "", "")
+    return mirror(motion) if style.left_handed != (rng.random() < 0.15) else motion
 
 
 def action_sequence(
@@ -364,21 +152,47 @@ def action_sequence(
 ) -> Motion:
     """A subject's performance of one of Human3.6M's actions: ``frames`` poses at ``fps``.
 
-    ``action``: 2 to 16, see ``conventions.H36M_ACTIONS``; ``motions``: folder of real takes. The same
-    arguments give the same bytes. ``split`` of the result says which side of the split takes came from.
+    ``action``: 2 to 16, see ``conventions.H36M_ACTIONS``; ``subject``: one of the seven; ``motions``:
+    folder of real takes. The same arguments give the same bytes. ``split`` of the result is the
+    subject's. Raises DataError for a folder without usable clips.
     """
+    blocks = subject_blocks(load_motions(motions))[subject]
     rng = np.random.default_rng([seed, subject, action, subaction])
-    style, spec = style_of(subject, seed), ACTIONS[H36M_ACTIONS[action]]
     inner = int(np.ceil((frames - 1) / fps * gait.RATE_HZ)) + 2
     # The golden angle spreads the first headings of all sequences over the circle.
     heading = 2.399963 * (action + 15 * subject + 7 * subaction) + rng.normal(0, 0.3)
-    way = _pick(rng, spec.legs)
-    make = _seated if way in ("chair", "floor", "sit_down") else _upright
-    legs = make(rng, way, spec, style, inner, heading)
-    name = f"s{subject:02d}_{H36M_ACTIONS[action]}_{subaction}"
-    motion = _assemble(rng, legs, spec, style, name)
-    if style.left_handed != (rng.random() < 0.15):
-        motion = mirror(motion)
+    motion = _perform(
+        rng, ACTIONS[H36M_ACTIONS[action]], style_of(subject, seed), blocks, frames=inner, heading=heading
+    )
     motion = resample(motion, np.arange(frames) / fps, gait.RATE_HZ)
     split = "test" if subject in TEST_SUBJECTS else "train"
-    return Motion(motion.poses, motion.transl_m, name, split)
+    return Motion(motion.poses, motion.transl_m, f"s{subject:02d}_{H36M_ACTIONS[action]}_{subaction}", split)
+
+
+def surreal_sequences(*, count: int, frames: int, seed: int, motions: Path) -> list[Motion]:
+    """``count`` varied sequences of ``frames`` poses at 30 Hz from the training subjects' motion alone.
+
+    By turns a real snippet, a performance of a random action in a style of its own, and a mix: the
+    legs and root of one with the upper body of the other; half of them mirrored, all turned about.
+    """
+    blocks = subject_blocks(load_motions(motions))
+    own = [block for subject in TRAIN_SUBJECTS for block in blocks[subject]]
+    specs = list(ACTIONS.values())
+    sequences = []
+    for number in range(count):
+        rng = np.random.default_rng([seed, 4242, number])
+        spec, style = specs[int(rng.integers(len(specs)))], style_of(1000 + number, seed)
+        acted = _perform(rng, spec, style, own, frames=frames, heading=rng.uniform(0, 2 * np.pi))
+        kind = ("real", "act", "mix")[number % 3]
+        if kind != "act":
+            real = _snippet(rng, own, frames)
+            upper = [j for j in range(24) if j in (*_TORSO, *_ARMS["left"], *_ARMS["right"])]
+            poses = acted.poses.copy() if kind == "mix" else real
+            if kind == "mix":
+                poses[:, upper] = real[:, upper]
+            acted = Motion(poses, np.zeros((frames, 3)) if kind == "real" else acted.transl_m, "", "")
+            acted = turned(acted, rng.uniform(0, 2 * np.pi))
+        if rng.random() < 0.5:
+            acted = mirror(acted)
+        sequences.append(Motion(acted.poses, acted.transl_m, f"{kind}_{number:04d}", "train"))
+    return sequences

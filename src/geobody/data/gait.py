@@ -67,7 +67,9 @@ def heading_vector(heading: Array) -> Array:
     return np.stack([np.sin(heading), np.cos(heading)], axis=-1)
 
 
-def standing_path(rng: np.random.Generator, frames: int, *, turn: float, stray_m: float, heading: float) -> tuple[Array, Array]:
+def standing_path(
+    rng: np.random.Generator, frames: int, *, turn: float, stray_m: float, heading: float
+) -> tuple[Array, Array]:
     """Position (T,2) and heading (T,) of someone who stays about one place and turns now and then.
 
     ``turn``: deviation of a turn in radians; ``stray_m``: of a change of place.
@@ -82,7 +84,9 @@ def standing_path(rng: np.random.Generator, frames: int, *, turn: float, stray_m
     return path[:, 1:], path[:, 0]
 
 
-def walking_path(rng: np.random.Generator, frames: int, *, speed_m_s: float, heading: float) -> tuple[Array, Array]:
+def walking_path(
+    rng: np.random.Generator, frames: int, *, speed_m_s: float, heading: float
+) -> tuple[Array, Array]:
     """Position (T,2) and heading (T,) of someone who wanders about the middle of a room."""
     wander = 0.5 * smooth_noise(rng, frames=frames, knot_s=1.5, channels=1)[:, 0]
     curl = rng.choice([-1.0, 1.0])

@@ -1,18 +1,28 @@
-"""Motion of 24 SMPL joints: what it is, reading a folder of it, and multiplying it."""
+"""Motion of 24 SMPL joints: what it is, reading a folder of it, dividing it, and multiplying it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from geobody.conventions import SMPL_MIRROR
+from geobody.conventions import SMPL_MIRROR, TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.data.motion_files import RATE_HZ, read_bvh, read_deepmimic, retarget
+from geobody.errors import DataError
 
 Array = NDArray[np.float64]
 
 MAIN_JOINTS: Final = (1, 2, 3, 4, 5, 6, 9, 12, 16, 17, 18, 19)
 """Hips, knees, shoulders, elbows, the spine's three joints and the neck: what makes a pose."""
+
+GAP_S: Final = 1.0
+"""Time left out between two subjects' blocks of one take."""
+
+_SHORTEST_BLOCK_S: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,8 @@ class Motion:
     """Poses of one body over time.
 
     ``poses`` (T,24,3): axis-angle, the root first; the root maps the body to a y-up room.
-    ``transl_m`` (T,3): the pelvis in that room, metres. ``split``: "train" or "test".
+    ``transl_m`` (T,3): the pelvis in that room, metres. ``split``: "train", "test", or "" for a take
+    that has not been divided.
     """
 
     poses: Array
@@ -30,6 +41,114 @@ class Motion:
 
     def __len__(self) -> int:
         return len(self.poses)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A contiguous part of a take, ``start`` to ``stop`` in its frames at 30 Hz, that is one subject's alone."""
+
+    motion: Motion
+    take: str
+    start: int
+    stop: int
+
+
+def _read_npz(path: Path) -> Motion:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            poses, rate = np.asarray(data["poses"], dtype=np.float64), float(data["fps"])
+            transl = np.asarray(data["transl_m"], dtype=np.float64) if "transl_m" in data else None
+    except KeyError as error:
+        raise DataError(
+            path, f"has no array {error}", "convert the clip again with tools/convert_motions.py"
+        ) from None
+    except Exception as error:  # zipfile, numpy and zlib each raise their own for a broken file
+        raise DataError(
+            path, f"cannot be read ({error})", "restore it, or remove it from the folder"
+        ) from None
+    if poses.ndim != 2 or poses.shape[1] != 72 or len(poses) < 2 or not np.isfinite(poses).all():
+        raise DataError(
+            path,
+            f"poses of shape {poses.shape} are not (2 or more, 72) finite numbers",
+            "convert the clip again",
+        )
+    if not 1 <= rate <= 1000:
+        raise DataError(path, f"fps {rate:g} is outside 1 to 1000", "convert the clip again")
+    if transl is None:
+        transl = np.zeros((len(poses), 3))
+    if transl.shape != (len(poses), 3) or not np.isfinite(transl).all():
+        raise DataError(
+            path, f"transl_m of shape {transl.shape} does not match its poses", "convert the clip again"
+        )
+    return _at_rate(Motion(poses.reshape(-1, 24, 3), transl, path.stem, ""), rate)
+
+
+def _at_rate(motion: Motion, rate_hz: float) -> Motion:
+    if abs(rate_hz - RATE_HZ) < 0.01:
+        return motion
+    times = np.arange(0, (len(motion) - 1) / rate_hz + 1e-9, 1 / RATE_HZ)
+    return resample(motion, times, rate_hz)
+
+
+def read_motion(path: Path) -> Motion:
+    """One clip at 30 Hz: ``.bvh``, DeepMimic ``.txt`` or this project's ``.npz``. Raises DataError."""
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    clip = read_bvh(path) if path.suffix == ".bvh" else read_deepmimic(path)
+    poses, transl = retarget(clip)
+    return _at_rate(Motion(poses, transl, path.stem, ""), 1 / clip.frame_s)
+
+
+@lru_cache(maxsize=256)
+def _cached(path: Path, size: int, changed_ns: int) -> Motion:
+    return read_motion(path)
+
+
+def load_motions(path: Path) -> list[Motion]:
+    """All clips of a folder (``.npz``, ``.bvh``, ``.txt``) at 30 Hz, sorted by file name.
+
+    Raises DataError for a missing or empty folder and for the first clip that cannot be used.
+    """
+    if not path.is_dir():
+        raise DataError(path, "is no folder of motions", "git checkout data/motions, or name your own folder")
+    files = sorted(
+        p for p in path.iterdir() if p.suffix in (".npz", ".bvh", ".txt") and not p.name.startswith(".")
+    )
+    if not files:
+        raise DataError(path, "holds no .npz, .bvh or .txt clip", "git checkout data/motions, or add clips")
+    cached = [_cached(p, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return [replace(motion, poses=motion.poses.copy(), transl_m=motion.transl_m.copy()) for motion in cached]
+
+
+def subject_blocks(takes: Sequence[Motion]) -> dict[int, list[Block]]:
+    """Blocks of takes by subject: no two subjects share a frame, and one take's blocks lie 1 s apart.
+
+    A take long enough is cut into one block for each subject, in an order that rotates from take to
+    take; a shorter one goes whole to the subject who has least.
+    """
+    subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS)
+    blocks: dict[int, list[Block]] = {subject: [] for subject in subjects}
+    gap, parts = round(GAP_S * RATE_HZ), len(subjects)
+    short: dict[int, int] = dict.fromkeys(subjects, 0)
+    for number, take in enumerate(takes):
+        length = (len(take) - gap * (parts - 1)) // parts
+        if length >= _SHORTEST_BLOCK_S * RATE_HZ:
+            for k in range(parts):
+                subject = subjects[(k + 2 * number) % parts]
+                blocks[subject].append(_cut(take, k * (length + gap), k * (length + gap) + length, subject))
+        else:
+            subject = min(subjects, key=lambda s: (short[s], s))
+            short[subject] += len(take)
+            blocks[subject].append(_cut(take, 0, len(take), subject))
+    return blocks
+
+
+def _cut(take: Motion, start: int, stop: int, subject: int) -> Block:
+    split = "test" if subject in TEST_SUBJECTS else "train"
+    name = f"{take.name}[{start}:{stop}]"
+    return Block(
+        Motion(take.poses[start:stop], take.transl_m[start:stop], name, split), take.name, start, stop
+    )
 
 
 def mirror(motion: Motion) -> Motion:
@@ -49,6 +168,21 @@ def resample(motion: Motion, times: Array, rate_hz: float) -> Motion:
     return replace(motion, poses=poses, transl_m=transl)
 
 
+def stretch(motion: Motion, frames: int, *, start_s: float, tempo: float, rate_hz: float = RATE_HZ) -> Motion:
+    """``frames`` of a motion from ``start_s`` on, ``tempo`` times as fast, running back and forth at its ends."""
+    length = (len(motion) - 1) / rate_hz
+    phase = (start_s + tempo * np.arange(frames) / rate_hz) % (2 * length)
+    return resample(motion, np.where(phase > length, 2 * length - phase, phase), rate_hz)
+
+
+def turned(motion: Motion, heading: float) -> Motion:
+    """The motion, turned by ``heading`` radians about the room's vertical axis."""
+    turn = Rotation.from_euler("Y", heading)
+    poses = motion.poses.copy()
+    poses[:, 0] = (turn * Rotation.from_rotvec(poses[:, 0])).as_rotvec()
+    return replace(motion, poses=poses, transl_m=turn.apply(motion.transl_m))
+
+
 def blend(first: Array, second: Array, weight: Array) -> Array:
     """Rotations (T,J,3) that lie ``weight`` (T,J or T,1; 0 to 1) of the way from ``first`` to ``second``."""
     shape = first.shape
@@ -56,3 +190,45 @@ def blend(first: Array, second: Array, weight: Array) -> Array:
     way = (start.inv() * Rotation.from_rotvec(second.reshape(-1, 3))).as_rotvec().reshape(shape)
     part = Rotation.from_rotvec((way * np.broadcast_to(weight, shape[:2])[..., None]).reshape(-1, 3))
     return np.asarray((start * part).as_rotvec().reshape(shape))
+
+
+def _main_quaternions(poses: Array) -> Array:
+    main = np.ascontiguousarray(poses[:, list(MAIN_JOINTS)])
+    return Rotation.from_rotvec(main.reshape(-1, 3)).as_quat().reshape(len(poses), len(MAIN_JOINTS), 4)
+
+
+def _degrees_between(one: Array, many: Array) -> Array:
+    """RMS geodesic distance (N,) in degrees of one pose's quaternions (12,4) to many's (N,12,4)."""
+    cosine = np.abs(np.einsum("jq,njq->nj", one, many)).clip(0, 1)
+    return np.asarray(np.rad2deg(np.sqrt(np.mean((2 * np.arccos(cosine)) ** 2, axis=1))))
+
+
+def distinct_poses(poses: Array, degrees: float = 10) -> int:
+    """How many poses of (N,24,3) a greedy pass keeps that are each ``degrees`` or more from all kept before.
+
+    Distance: RMS of the geodesic angles of the 12 main joints; the root does not count.
+    """
+    quaternions = _main_quaternions(poses)
+    kept = np.empty_like(quaternions)
+    count = 0
+    for pose in quaternions:
+        if count == 0 or _degrees_between(pose, kept[:count]).min() >= degrees:
+            kept[count] = pose
+            count += 1
+    return count
+
+
+def nearest_pose_degrees(poses: Array, references: Array) -> Array:
+    """Distance (N,) in degrees of each of ``poses`` (N,24,3) to the nearest of ``references`` (M,24,3).
+
+    The distance is that of ``distinct_poses``.
+    """
+    reference = _main_quaternions(references)
+    return np.array([_degrees_between(pose, reference).min() for pose in _main_quaternions(poses)])
+
+
+def split_distance(sequences: Sequence[Motion]) -> Mapping[str, float]:
+    """Median and 5th percentile, degrees, of test poses' distances to the nearest training pose."""
+    poses = {s: [m.poses for m in sequences if m.split == s] for s in ("train", "test")}
+    distance = nearest_pose_degrees(np.concatenate(poses["test"]), np.concatenate(poses["train"]))
+    return {"median_deg": float(np.median(distance)), "p5_deg": float(np.percentile(distance, 5))}
