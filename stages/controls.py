@@ -1,0 +1,76 @@
+"""What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.
+
+Every other number stands beside these. The CNNs get the augmentation of the strongest arm, one recipe
+and equal steps. Errors on subjects whose labels a control did not see are only reported.
+"""
+
+from stages import Job, run
+
+
+def main(job: Job) -> str:
+    import numpy as np
+    import torch
+
+    from geobody.body.model import BodyModel
+    from geobody.data.crops import CropShards
+    from geobody.data.labels import split_labels
+    from geobody.data.surreal import read_surreal
+    from geobody.models.controls import apply_cnn, load_cnn, mean_pose, save_controls
+    from geobody.models.mean_body import fit_mean_body
+    from geobody.models.pose_cnn_training import CnnRecipe, train_cnns
+    from geobody.models.pose_scale import joint_errors
+    from geobody.report.metrics_json import write_json
+
+    settings, labels, training = job.params.controls, job.params.labels, job.params.training
+    shards = CropShards.open(job.inputs["crops"])
+    splits = {
+        name: split_labels(
+            shards.table, subjects=subjects, fraction=fraction, held_out_fraction=labels.held_out_fraction
+        )
+        for name, subjects, fraction in (
+            ("cnn_s1", labels.subjects, labels.fraction),
+            ("cnn_all", labels.ceiling_subjects, 1.0),
+        )
+    }
+    joints_mm = shards.table["joints_mm"].astype(np.float32)
+    pose_mm = mean_pose(joints_mm[splits["cnn_s1"].train])
+    torch.set_num_threads(training.threads)
+    body = fit_mean_body(
+        body=BodyModel.load(job.inputs["body"]),
+        body_pose=read_surreal(job.inputs["surreal"]).body_pose,
+        poses_mm=joints_mm[splits["cnn_s1"].train],
+    )
+    cnns = train_cnns(
+        crops=job.inputs["crops"],
+        rows={name: split.train for name, split in splits.items()},
+        recipe=CnnRecipe(**settings.model_dump()),
+        seed=job.params.seed,
+        precision=training.precision,
+        device=training.device,
+        scratch=job.scratch,
+        curves=job.outputs["curves"],
+    )
+    model = job.outputs["model"]
+    config = {"crop_size_px": shards.crop_size_px, "dropout": settings.dropout}
+    save_controls(model, cnns=cnns, cnn_config=config, pose_mm=pose_mm, body=body)
+
+    groups = {"labelled_train": splits["cnn_s1"].train, "labelled_held_out": splits["cnn_s1"].held_out}
+    training_subjects = np.unique(shards.table["subject"][shards.rows(split="train")])
+    for subject in np.setdiff1d(training_subjects, labels.subjects):
+        groups[f"subject_{subject:02d}"] = shards.rows(subjects=[subject])
+    groups["ceiling_held_out"] = splits["cnn_all"].held_out
+    report: dict[str, dict] = {"mean_pose": {}, **{name: {} for name in cnns}}
+    for group, rows in groups.items():
+        truth = joints_mm[rows]
+        report["mean_pose"][group] = joint_errors(np.broadcast_to(pose_mm, truth.shape), truth)
+        for name in cnns:
+            report[name][group] = joint_errors(apply_cnn(load_cnn(model, name), shards.images[rows]), truth)
+    for name, split in splits.items():
+        report[name]["train_images"] = len(split.train)
+    write_json(job.outputs["metrics"], report)
+    said = ", ".join(f"{name} {report[name]['ceiling_held_out']['n_mpjpe_17_mm']:.0f}" for name in report)
+    return f"N-MPJPE in mm on held-out blocks of the training subjects: {said}"
+
+
+if __name__ == "__main__":
+    run("controls", main)

@@ -1,0 +1,58 @@
+"""3D joints from L_3D, with the labels of one subject.
+
+The encoder is frozen: the head sees embeddings alone. Nothing is chosen here on anybody's labels but
+those it trains on; errors on the held-out blocks and on the other training subjects are only reported.
+"""
+
+from stages import Job, run
+
+
+def main(job: Job) -> str:
+    import numpy as np
+
+    from geobody.data.crops import CropShards
+    from geobody.data.labels import split_labels
+    from geobody.models.pose_head import apply_pose_head, save_pose_head
+    from geobody.models.pose_head_training import read_l3d, train_pose_head
+    from geobody.models.pose_scale import joint_errors
+    from geobody.report.metrics_json import write_json
+
+    settings, labels, training = job.params.pose_head, job.params.labels, job.params.training
+    shards = CropShards.open(job.inputs["crops"])
+    l3d = read_l3d(job.inputs["embeddings"], rows=len(shards))
+    split = split_labels(
+        shards.table,
+        subjects=labels.subjects,
+        fraction=labels.fraction,
+        held_out_fraction=labels.held_out_fraction,
+    )
+    joints_mm = shards.table["joints_mm"].astype(np.float32)
+    head, config = train_pose_head(
+        l3d=l3d,
+        joints_mm=joints_mm,
+        rows=split.train,
+        seed=job.params.seed,
+        precision=training.precision,
+        threads=training.threads,
+        device=training.device,
+        scratch=job.scratch,
+        curves=job.outputs["curves"],
+        **settings.model_dump(),
+    )
+    save_pose_head(job.outputs["model"], head, config)
+
+    def errors(rows: np.ndarray) -> dict[str, float]:
+        return joint_errors(apply_pose_head(head, l3d[rows]), joints_mm[rows])
+
+    report = {"labelled_train": errors(split.train), "labelled_held_out": errors(split.held_out)}
+    training_subjects = np.unique(shards.table["subject"][shards.rows(split="train")])
+    for subject in np.setdiff1d(training_subjects, labels.subjects):
+        report[f"subject_{subject:02d}"] = errors(shards.rows(subjects=[subject]))
+    counts = {"train_images": len(split.train), "held_out_images": len(split.held_out)}
+    write_json(job.outputs["metrics"], {**report, **counts})
+    held_out = report["labelled_held_out"]["n_mpjpe_17_mm"]
+    return f"{settings.kind} head from {len(split.train)} labelled images, N-MPJPE {held_out:.0f} mm held out"
+
+
+if __name__ == "__main__":
+    run("pose_head", main)

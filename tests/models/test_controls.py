@@ -1,0 +1,310 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from capsule_body import write_capsule_body
+from crop_fixtures import write_fake_shards
+from geobody.config import Controls, Labels, ParamsView, Training
+from geobody.conventions import TEST_SUBJECTS
+from geobody.data import surreal
+from geobody.data.crops import CropShards, write_table
+from geobody.data.labels import split_labels
+from geobody.errors import DataError
+from geobody.models.controls import (
+    apply_cnn,
+    load_cnn,
+    load_mean_body,
+    load_mean_pose,
+    mean_pose,
+    predict_cnn,
+    save_controls,
+)
+from geobody.models.mean_body import MeanBody
+from geobody.models.pose_cnn import PoseCNN, images_to_tensor
+from geobody.models.pose_cnn_training import CnnRecipe, augmented_batch, merge_curves, train_cnn, train_cnns
+from geobody.models.pose_scale import joint_errors
+from geobody.stage import Job
+from geobody.training.checkpoint import save_weights
+from stages import controls as page
+
+PLAIN = CnnRecipe(
+    steps=100,
+    batch_size=16,
+    learning_rate=3e-3,
+    weight_decay=0.0,
+    warmup_steps=10,
+    clip_norm=10.0,
+    dropout=0.0,
+    augmentation_strength=0.0,
+    background_share=0.0,
+    turn_deg=0.0,
+    mirror=False,
+)
+EVERYTHING = replace(PLAIN, augmentation_strength=1.0, background_share=0.5, turn_deg=20.0, mirror=True)
+BODY = MeanBody(
+    betas=np.zeros(10, np.float32),
+    body_pose=np.repeat(np.eye(3, dtype=np.float32)[None], 23, 0),
+    global_orient=np.diag([1, -1, -1]).astype(np.float32),
+)
+POSE = mean_pose(np.random.default_rng(0).normal(0, 300, (5, 17, 3)))
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fake_shards(tmp_path_factory.mktemp("controls") / "crops", frames=3)
+
+
+def train(crops: Path, folder: Path, rows: np.ndarray, recipe: CnnRecipe = PLAIN) -> PoseCNN:
+    state = train_cnn(
+        name="cnn_s1", crops=crops, rows=rows, recipe=recipe, seed=0, precision="32-true", device="cpu",
+        threads=1, scratch=folder / "scratch", curves=folder / "curves.csv",
+    )  # fmt: skip
+    network = PoseCNN(crop_size_px=32)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def save(path: Path, networks: dict[str, PoseCNN]) -> Path:
+    states = {name: network.state_dict() for name, network in networks.items()}
+    save_controls(path, cnns=states, cnn_config={"crop_size_px": 32, "dropout": 0.0}, pose_mm=POSE, body=BODY)
+    return path
+
+
+def test_mean_pose_by_hand() -> None:
+    poses = np.zeros((2, 17, 3))
+    poses[0, 5], poses[1, 5] = (100, 0, 40), (300, -20, 0)
+    expected = np.zeros((17, 3))
+    expected[5] = (200, -10, 20)
+    np.testing.assert_array_equal(mean_pose(poses), expected)
+
+
+def test_the_mean_pose_has_its_root_at_zero_wherever_the_labels_have_theirs() -> None:
+    poses = np.random.default_rng(1).normal(0, 300, (4, 17, 3))
+    poses -= poses[:, :1]
+    elsewhere = poses + np.array([10.0, -500.0, 3000.0])
+    np.testing.assert_allclose(mean_pose(elsewhere), mean_pose(poses), atol=1e-3)
+    assert (mean_pose(poses)[0] == 0).all()
+
+
+def test_errors_by_hand() -> None:
+    truth = np.zeros((1, 17, 3))
+    truth[0, 1:, 0] = 170
+    half = joint_errors(truth / 2, truth)
+    assert half["mpjpe_17_mm"] == pytest.approx(85 * 16 / 17)
+    assert half["n_mpjpe_17_mm"] == pytest.approx(0, abs=1e-9)
+    assert joint_errors(0 * truth, truth)["n_mpjpe_17_mm"] == pytest.approx(160)
+
+
+def test_sixteen_images_are_learned_by_heart(crops: Path, tmp_path: Path) -> None:
+    shards = CropShards.open(crops)
+    rows = shards.rows(subjects=[1])[:16]
+    network = train(crops, tmp_path, rows)
+    truth = shards.table["joints_mm"][rows]
+    learned = joint_errors(apply_cnn(network, shards.images[rows]), truth)["mpjpe_17_mm"]
+    blind = joint_errors(np.broadcast_to(mean_pose(truth), truth.shape), truth)["mpjpe_17_mm"]
+    assert learned < 0.25 * blind
+
+
+def test_labels_and_images_of_other_rows_do_not_reach_the_network(crops: Path, tmp_path: Path) -> None:
+    """Training twice, on shards whose other rows differ in everything, gives the same bytes."""
+    other = write_fake_shards(tmp_path / "crops", frames=3)
+    rows = split_labels(CropShards.open(crops).table, subjects=[1]).train
+    rest = np.setdiff1d(np.arange(len(CropShards.open(crops))), rows)
+    for name in ("images", "backgrounds", "masks"):
+        array = np.load(other / f"{name}.npy", mmap_mode="r+")
+        array[rest] = 255 - array[rest]
+        array.flush()
+    joints = CropShards.open(other).table["joints_mm"].copy()
+    joints[rest] = np.nan  # a leak would make every weight NaN
+    write_table(other, {**CropShards.open(other).table, "joints_mm": joints})
+    recipe = replace(EVERYTHING, steps=3)
+    first = train(crops, tmp_path / "first", rows, recipe).state_dict()
+    second = train(other, tmp_path / "second", rows, recipe).state_dict()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_no_row_of_a_test_subject_is_labelled(crops: Path) -> None:
+    table = CropShards.open(crops).table
+    split = split_labels(table, subjects=[1, 5, 6, 7, 8])
+    used = np.r_[split.train, split.held_out]
+    assert not np.isin(table["subject"][used], TEST_SUBJECTS).any()
+    assert set(used) == set(np.flatnonzero(table["is_train"]))
+
+
+def test_augmented_joints_stay_on_the_augmented_limbs(crops: Path) -> None:
+    """Images hold a white figure on black, so brightness at the projected joints must stay."""
+    shards = CropShards.open(crops)
+    rows = shards.rows(subjects=[1])
+    size = shards.crop_size_px
+    masks = images_to_tensor(shards.masks[rows][..., None])
+    recipe = replace(PLAIN, turn_deg=20.0, mirror=True)
+    joints = torch.from_numpy(shards.table["joints_mm"][rows]).float()
+    figures = masks.expand(-1, 3, -1, -1)
+    images, turned = augmented_batch(
+        images=figures,
+        masks=masks,
+        backgrounds=torch.zeros_like(figures),
+        joints_mm=joints,
+        recipe=recipe,
+        generator=torch.Generator().manual_seed(0),
+    )
+    depth = torch.from_numpy(shards.table["depth_mm"][rows]).float()[:, None]
+    focal = torch.from_numpy(shards.table["focal_px"][rows]).float()[:, None]
+
+    def brightness(pictures: torch.Tensor, points: torch.Tensor) -> float:
+        xy = focal[..., None] * points[..., :2] / (depth + points[..., 2])[..., None] + (size - 1) / 2
+        grid = (2 * xy + 1) / size - 1
+        seen = torch.nn.functional.grid_sample(pictures[:, :1], grid[:, None], align_corners=False)
+        return float(seen.mean())
+
+    assert (turned - joints).norm(dim=-1).mean() > 100
+    assert brightness(images, turned) > 0.93 * brightness(masks, joints)
+    assert brightness(images, joints) < 0.8 * brightness(masks, joints)
+
+
+def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
+    shards = CropShards.open(crops)
+    rows = shards.rows(subjects=[1])[:4]
+
+    def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return augmented_batch(
+            images=images_to_tensor(shards.images[rows]),
+            masks=images_to_tensor(shards.masks[rows][..., None]),
+            backgrounds=images_to_tensor(shards.backgrounds[rows]),
+            joints_mm=torch.from_numpy(shards.table["joints_mm"][rows]).float(),
+            recipe=EVERYTHING,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    for one, same, other in zip(batch(0), batch(0), batch(1), strict=True):
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+
+
+def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, tmp_path: Path) -> None:
+    table = CropShards.open(crops).table
+    rows = {name: split_labels(table, subjects=s).train for name, s in (("cnn_s1", [1]), ("cnn_all", [1, 5]))}
+    recipe = replace(PLAIN, steps=2, mirror=True)
+    states = train_cnns(
+        crops=crops, rows=rows, recipe=recipe, seed=0, precision="32-true", device="cpu",
+        scratch=tmp_path / "scratch", curves=tmp_path / "curves.csv",
+    )  # fmt: skip
+    alone = train(crops, tmp_path / "alone", rows["cnn_s1"], recipe).state_dict()
+    for name, value in alone.items():
+        assert torch.equal(value, states["cnn_s1"][name]), name
+    assert not torch.equal(states["cnn_all"]["head.weight"], states["cnn_s1"]["head.weight"])
+    curves = (tmp_path / "curves.csv").read_text().splitlines()
+    assert curves[0] == "network,step,total,mpjpe_17_mm"
+    assert [line.split(",")[:2] for line in curves[1:]] == [["cnn_s1", "2"], ["cnn_all", "2"]]
+
+
+def test_merged_curves_keep_every_row_under_its_name(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.csv" for name in ("one", "two")}
+    files["one"].write_text("step,total\n1,0.5\n2,0.25\n")
+    files["two"].write_text("step,total\n1,0.75\n")
+    merge_curves(files, tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text() == "network,step,total\none,1,0.5\none,2,0.25\ntwo,1,0.75\n"
+
+
+def test_everything_survives_the_file_and_predictions_to_the_bit(crops: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    networks = {"cnn_s1": PoseCNN(crop_size_px=32), "cnn_all": PoseCNN(crop_size_px=32, dropout=0.5)}
+    path = save(tmp_path / "controls.safetensors", networks)
+    images = CropShards.open(crops).images[:10]
+    for name, network in networks.items():
+        before = apply_cnn(network, images)
+        for _ in range(2):  # dropout and batch norm must be in evaluation mode
+            np.testing.assert_array_equal(predict_cnn(path, name, images), before)
+        assert before.shape == (10, 17, 3)
+        assert (before[:, 0] == 0).all()
+    np.testing.assert_array_equal(load_mean_pose(path), POSE)
+    for key, value in vars(BODY).items():
+        np.testing.assert_array_equal(getattr(load_mean_body(path), key), value)
+    assert save(tmp_path / "again.safetensors", networks).read_bytes() == path.read_bytes()
+
+
+def test_prediction_does_not_depend_on_the_batch(crops: Path) -> None:
+    torch.manual_seed(0)
+    network = PoseCNN(crop_size_px=32)
+    images = CropShards.open(crops).images[:6]
+    np.testing.assert_allclose(apply_cnn(network, images)[:1], apply_cnn(network, images[:1]), atol=1e-4)
+    assert apply_cnn(network, images[:0]).shape == (0, 17, 3)
+
+
+@pytest.mark.parametrize("fault", ["missing", "cut", "other weights", "other size"])
+def test_a_file_that_does_not_hold_the_control_is_named(fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "controls.safetensors"
+    if fault == "cut":
+        save(path, {"cnn_s1": PoseCNN(crop_size_px=32)})
+        path.write_bytes(path.read_bytes()[:-100])
+    elif fault == "other weights":
+        save_weights(path, {"decoder": torch.zeros(3)}, {"channels": 3})
+    elif fault == "other size":
+        save_weights(path, {"cnn_s1.head.weight": torch.zeros(2, 2)}, {"cnn": {"crop_size_px": 32}})
+    for load in (lambda path: load_cnn(path, "cnn_s1"), load_mean_pose, load_mean_body):
+        with pytest.raises(DataError) as caught:
+            load(path)
+        message = str(caught.value)
+        assert message.startswith(str(path))
+        assert "dvc repro controls" in message
+        assert "\n" not in message
+
+
+def test_a_name_that_is_not_there_and_crops_of_another_size_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "controls.safetensors", {"cnn_s1": PoseCNN(crop_size_px=32)})
+    with pytest.raises(DataError, match="holds no control 'cnn_all'"):
+        load_cnn(path, "cnn_all")
+    with pytest.raises(DataError, match=r"takes images \(N,32,32,3\), these are \(1, 48, 48, 3\)"):
+        predict_cnn(path, "cnn_s1", np.zeros((1, 48, 48, 3), np.uint8))
+
+
+def test_a_crop_that_the_network_cannot_halve_four_times_is_refused() -> None:
+    with pytest.raises(ValueError, match="crop_size_px 40: a multiple of 16"):
+        PoseCNN(crop_size_px=40)
+
+
+def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_subjects(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Poses:
+        body_pose = np.random.default_rng(0).normal(0, 0.2, (50, 23, 3)).astype(np.float32)
+
+    monkeypatch.setattr(surreal, "read_surreal", lambda root: Poses)
+    sections = {
+        "controls": Controls(steps=2, batch_size=4, warmup_steps=1),
+        "labels": Labels(),
+        "training": Training(threads=1),
+        "seed": 0,
+    }
+    names = {"model": "model.safetensors", "metrics": "metrics.json", "curves": "curves.csv"}
+    outputs = {name: tmp_path / file for name, file in names.items()}
+    inputs = {"crops": crops, "surreal": tmp_path, "body": write_capsule_body(tmp_path / "body.npz")}
+    job = Job("controls", ParamsView(sections), inputs, outputs)
+    job.__dict__["scratch"] = tmp_path / "scratch"
+    said = page.main(job)
+    assert said.startswith("N-MPJPE in mm on held-out blocks")
+    metrics = json.loads(outputs["metrics"].read_text())
+    groups = {"labelled_train", "labelled_held_out", "ceiling_held_out"}
+    groups |= {f"subject_{subject:02d}" for subject in (5, 6, 7, 8)}
+    assert set(metrics) == {"mean_pose", "cnn_s1", "cnn_all"}
+    for name, report in metrics.items():
+        assert set(report) - {"train_images"} == groups, name
+        for group in groups:
+            assert set(report[group]) == {"mpjpe_17_mm", "n_mpjpe_17_mm"}
+            assert all(math.isfinite(value) and value > 0 for value in report[group].values())
+    table = CropShards.open(crops).table
+    labelled = split_labels(table, subjects=[1]).train
+    assert metrics["cnn_s1"]["train_images"] == len(labelled)
+    expected_pose = mean_pose(table["joints_mm"][labelled])
+    np.testing.assert_allclose(load_mean_pose(outputs["model"]), expected_pose, atol=1e-3)
+    seen = predict_cnn(outputs["model"], "cnn_s1", CropShards.open(crops).images[labelled])
+    expected = joint_errors(seen, table["joints_mm"][labelled])["mpjpe_17_mm"]
+    assert metrics["cnn_s1"]["labelled_train"]["mpjpe_17_mm"] == pytest.approx(expected, rel=1e-4)
+    orientation = load_mean_body(outputs["model"]).global_orient
+    np.testing.assert_allclose(orientation @ orientation.T, np.eye(3), atol=1e-5)

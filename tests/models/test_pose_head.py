@@ -1,0 +1,192 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch3d.transforms import random_rotations
+
+from geobody.errors import DataError
+from geobody.models.pose_head import (
+    KINDS,
+    EquivariantPoseHead,
+    MlpPoseHead,
+    apply_pose_head,
+    build_pose_head,
+    load_pose_head,
+    predict_pose,
+    save_pose_head,
+)
+from geobody.models.pose_head_training import read_l3d, train_pose_head
+from geobody.training.checkpoint import save_weights
+
+N_POINTS = 20
+SETTINGS = {
+    "hidden_units": 128, "dropout": 0.1, "ridge": 1e-9, "steps": 300, "batch_size": 16, "learning_rate": 3e-3,
+    "weight_decay": 0.0, "warmup_steps": 5, "clip_norm": 10.0, "precision": "32-true", "threads": 1,
+    "device": "cpu",
+}  # fmt: skip
+
+
+def linear_world(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N,P,3) and joints (N,17,3) mm that are weighted sums of their points."""
+    rng = np.random.default_rng(seed)
+    weights = np.random.default_rng(99).normal(0, 100, (17, N_POINTS))
+    weights[0] = 0
+    l3d = rng.normal(0, 1, (count, N_POINTS, 3)).astype(np.float32)
+    return l3d, np.einsum("jp,npc->njc", weights, l3d).astype(np.float32)
+
+
+def train(folder: Path, kind: str, l3d: np.ndarray, joints: np.ndarray, **changes):
+    return train_pose_head(
+        l3d=l3d, joints_mm=joints, rows=changes.pop("rows", np.arange(len(l3d))), kind=kind, seed=0,
+        scratch=folder / "scratch", curves=folder / "curves.csv", **SETTINGS | changes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory):
+    l3d, joints = linear_world(16)
+    folder = tmp_path_factory.mktemp("heads")
+    return {kind: train(folder / kind, kind, l3d, joints) for kind in KINDS}
+
+
+def test_turning_the_points_turns_the_equivariant_heads_pose() -> None:
+    head = EquivariantPoseHead(n_points=N_POINTS)
+    torch.nn.init.normal_(head.weight, std=100, generator=torch.Generator().manual_seed(0))
+    l3d = torch.from_numpy(linear_world(6)[0])
+    for rotation in random_rotations(5):
+        torch.testing.assert_close(head(l3d @ rotation.T), head(l3d) @ rotation.T, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sixteen_samples_are_learned_by_heart(kind: str, trained) -> None:
+    l3d, joints = linear_world(16)
+    error = np.linalg.norm(apply_pose_head(trained[kind][0], l3d) - joints, axis=-1).mean()
+    spread = np.linalg.norm(joints - joints.mean(0), axis=-1).mean()
+    assert error < 0.1 * spread
+
+
+def test_the_equivariant_head_finds_the_world_that_is_linear(trained) -> None:
+    l3d, joints = linear_world(30, seed=1)
+    np.testing.assert_allclose(apply_pose_head(trained["equivariant"][0], l3d), joints, atol=0.5)
+
+
+def test_a_large_ridge_shrinks_the_pose() -> None:
+    l3d, joints = linear_world(40)
+    sizes = []
+    for ridge in (1e-9, 1.0, 100.0):
+        head = EquivariantPoseHead(n_points=N_POINTS)
+        head.solve(l3d, joints, ridge=ridge)
+        sizes.append(float(head.weight.detach().norm()))
+    assert sizes[0] > sizes[1] > sizes[2] > 0
+
+
+def test_ridge_means_the_same_at_each_size_of_the_embedding() -> None:
+    l3d, joints = linear_world(40)
+    predictions = []
+    for size in (1.0, 1000.0):
+        head = EquivariantPoseHead(n_points=N_POINTS)
+        head.solve(size * l3d, joints, ridge=0.1)
+        predictions.append(apply_pose_head(head, size * l3d))
+    np.testing.assert_allclose(*predictions, rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_other_rows_do_not_reach_the_head(kind: str, tmp_path: Path, trained) -> None:
+    l3d, joints = linear_world(16)
+    more = np.concatenate([l3d, linear_world(10, seed=5)[0]])
+    labels = np.concatenate([joints, np.full((10, 17, 3), np.nan, np.float32)])
+    head, _ = train(tmp_path, kind, more, labels, rows=np.arange(16))
+    for name, value in trained[kind][0].state_dict().items():
+        assert torch.equal(value, head.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_survive_the_file_to_the_bit_and_repeat(kind: str, tmp_path: Path, trained) -> None:
+    head, config = trained[kind]
+    l3d = linear_world(40, seed=2)[0]
+    before = apply_pose_head(head, l3d)
+    save_pose_head(tmp_path / "head.safetensors", head, config)
+    for _ in range(2):  # dropout that stayed on would differ
+        np.testing.assert_array_equal(predict_pose(tmp_path / "head.safetensors", l3d), before)
+    assert before.dtype == np.float32
+    assert (before[:, 0] == 0).all()
+    assert not load_pose_head(tmp_path / "head.safetensors").training
+
+
+def test_one_sample_is_predicted_as_in_a_batch(trained) -> None:
+    l3d = linear_world(8, seed=3)[0]
+    head = trained["mlp"][0]
+    np.testing.assert_allclose(apply_pose_head(head, l3d[:1]), apply_pose_head(head, l3d)[:1], atol=1e-2)
+    assert apply_pose_head(head, l3d[:0]).shape == (0, 17, 3)
+
+
+def test_the_mlp_is_indifferent_to_the_unit_of_the_embedding(tmp_path: Path) -> None:
+    l3d, joints = linear_world(16)
+    small, _ = train(tmp_path / "small", "mlp", l3d, joints, steps=20)
+    large, _ = train(tmp_path / "large", "mlp", 1024 * l3d, joints, steps=20)
+    np.testing.assert_allclose(apply_pose_head(small, l3d), apply_pose_head(large, 1024 * l3d), atol=1e-2)
+
+
+def test_untrained_output_is_the_mean_pose_when_the_last_layer_is_silent() -> None:
+    _, joints = linear_world(50)
+    head = MlpPoseHead(n_points=N_POINTS, hidden_units=8)
+    head.scale.set_from(joints)
+    torch.nn.init.zeros_(head.layers[-1].weight)
+    torch.nn.init.zeros_(head.layers[-1].bias)
+    np.testing.assert_allclose(
+        apply_pose_head(head, np.zeros((1, N_POINTS, 3), np.float32))[0], joints.mean(0), atol=1e-2
+    )
+
+
+def test_curves_have_a_row_per_window(tmp_path: Path) -> None:
+    l3d, joints = linear_world(16)
+    train(tmp_path, "mlp", l3d, joints, steps=100)
+    rows = (tmp_path / "curves.csv").read_text().splitlines()
+    assert rows[0] == "step,total,mpjpe_17_mm"
+    assert [row.split(",")[0] for row in rows[1:]] == ["50", "100"]
+    assert float(rows[2].split(",")[1]) < float(rows[1].split(",")[1])
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    whole = folder / "whole.safetensors"
+    config = {"kind": "equivariant", "n_points": 4}
+    save_pose_head(whole, build_pose_head(**config), config)
+    cut = folder / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:-20])
+    other = folder / "other.safetensors"
+    save_weights(other, {"encoder": torch.zeros(3)}, {"channels": 3})
+    wrong_size = folder / "wrong_size.safetensors"
+    save_weights(wrong_size, {"weight": torch.zeros(17, 4)}, {"kind": "equivariant", "n_points": 5})
+    unknown = folder / "unknown.safetensors"
+    save_weights(unknown, {"weight": torch.zeros(17, 4)}, {"kind": "forest", "n_points": 4})
+    return {"cut": cut, "other": other, "wrong_size": wrong_size, "unknown": unknown, "none": folder / "none"}
+
+
+@pytest.mark.parametrize("fault", ["cut", "other", "wrong_size", "unknown", "none"])
+def test_a_file_that_holds_no_head_is_named(fault: str, tmp_path: Path) -> None:
+    path = broken_files(tmp_path)[fault]
+    with pytest.raises(DataError) as caught:
+        load_pose_head(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "dvc repro" in message
+    assert "\n" not in message
+
+
+def test_embeddings_of_another_size_are_refused(tmp_path: Path) -> None:
+    broken_files(tmp_path)
+    with pytest.raises(DataError, match=r"takes embeddings \(N,4,3\), these are \(2, 9, 3\)"):
+        predict_pose(tmp_path / "whole.safetensors", np.zeros((2, 9, 3), np.float32))
+
+
+def test_embeddings_that_do_not_match_the_crops_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is missing"):
+        read_l3d(tmp_path, rows=3)
+    np.save(tmp_path / "l3d.npy", np.zeros((4, 5, 3), np.float32))
+    assert read_l3d(tmp_path, rows=4).shape == (4, 5, 3)
+    with pytest.raises(DataError, match=r"not float32 \(3,P,3\)"):
+        read_l3d(tmp_path, rows=3)
+    (tmp_path / "l3d.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match="no readable array"):
+        read_l3d(tmp_path, rows=4)
