@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,10 @@ import pytest
 import torch
 from pytorch3d.transforms import random_rotations
 
+from crop_fixtures import write_fake_shards
+from geobody.config import Labels, ParamsView, PoseHead, Training
+from geobody.conventions import TEST_SUBJECTS
+from geobody.data.crops import CropShards
 from geobody.errors import DataError
 from geobody.models.pose_head import (
     KINDS,
@@ -17,7 +22,9 @@ from geobody.models.pose_head import (
     save_pose_head,
 )
 from geobody.models.pose_head_training import read_l3d, train_pose_head
+from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
+from stages import pose_head as page
 
 N_POINTS = 20
 SETTINGS = {
@@ -190,3 +197,33 @@ def test_embeddings_that_do_not_match_the_crops_are_refused(tmp_path: Path) -> N
     (tmp_path / "l3d.npy").write_bytes(b"no array")
     with pytest.raises(DataError, match="no readable array"):
         read_l3d(tmp_path, rows=4)
+
+
+def test_the_stage_reports_held_out_blocks_and_other_training_subjects_and_nothing_of_the_test_subjects(
+    tmp_path: Path,
+) -> None:
+    crops = write_fake_shards(tmp_path / "crops", crop_size_px=16, frames=3)
+    table = CropShards.open(crops).table
+    l3d = np.array(table["joints_mm"], dtype=np.float32) / 500  # an embedding that knows the pose
+    test_rows = np.isin(table["subject"], TEST_SUBJECTS)
+    l3d[test_rows] = np.nan
+    (tmp_path / "embeddings").mkdir()
+    np.save(tmp_path / "embeddings" / "l3d.npy", l3d)
+    sections = {"pose_head": PoseHead(kind="equivariant", ridge=1e-9), "labels": Labels(), "seed": 0}
+    params = ParamsView({**sections, "training": Training(threads=1)})
+    names = {"model": "model.safetensors", "metrics": "metrics.json", "curves": "curves.csv"}
+    outputs = {name: tmp_path / file for name, file in names.items()}
+    job = Job("pose_head", params, {"embeddings": tmp_path / "embeddings", "crops": crops}, outputs)
+    job.__dict__["scratch"] = tmp_path / "scratch"
+    page.main(job)
+    metrics = json.loads(outputs["metrics"].read_text())
+    groups = {"labelled_train", "labelled_held_out", *(f"subject_{subject:02d}" for subject in (5, 6, 7, 8))}
+    assert set(metrics) == groups | {"train_images", "held_out_images"}
+    for group in groups:
+        assert set(metrics[group]) == {"mpjpe_17_mm", "n_mpjpe_17_mm"}
+        assert 0 < metrics[group]["mpjpe_17_mm"] < 5
+    assert metrics["train_images"] == 2 * 2 * 4
+    assert metrics["held_out_images"] == 2 * 1 * 4
+    seen = predict_pose(outputs["model"], l3d[~test_rows])
+    assert np.linalg.norm(seen - table["joints_mm"][~test_rows], axis=-1).mean() < 5
+    assert (tmp_path / "curves.csv").read_text().startswith("step,total,mpjpe_17_mm\n0,")
