@@ -142,7 +142,7 @@ def pve(
     predicted_pelvis: ArrayLike | None = None,
     true_pelvis: ArrayLike | None = None,
 ) -> Array:
-    """Mean vertex distance (N,) of vertices (N,V,3), in their unit; pelvises (N,3), when given, are matched."""
+    """Mean vertex distance (N,) of vertices (N,V,3), in their unit; pelvises (N,3) are matched when given."""
     predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     if predicted_pelvis is not None:
         predicted = predicted - np.asarray(predicted_pelvis, np.float64)[..., None, :]
