@@ -18,8 +18,8 @@ def main(job: Job) -> str:
     from geobody.models.controls import apply_cnn, load_cnn, mean_pose, save_controls
     from geobody.models.mean_body import fit_mean_body
     from geobody.models.pose_cnn_training import CnnRecipe, train_cnns
-    from geobody.models.pose_scale import joint_errors
     from geobody.report.metrics_json import write_json
+    from geobody.report.pose_report import pose_report
 
     settings, labels, training = job.params.controls, job.params.labels, job.params.training
     shards = CropShards.open(job.inputs["crops"])
@@ -62,9 +62,9 @@ def main(job: Job) -> str:
     report: dict[str, dict] = {"mean_pose": {}, **{name: {} for name in cnns}}
     for group, rows in groups.items():
         truth = joints_mm[rows]
-        report["mean_pose"][group] = joint_errors(np.broadcast_to(pose_mm, truth.shape), truth)
+        report["mean_pose"][group] = pose_report(np.broadcast_to(pose_mm, truth.shape), truth)
         for name in cnns:
-            report[name][group] = joint_errors(apply_cnn(load_cnn(model, name), shards.images[rows]), truth)
+            report[name][group] = pose_report(apply_cnn(load_cnn(model, name), shards.images[rows]), truth)
     for name, split in splits.items():
         report[name]["train_images"] = len(split.train)
     write_json(job.outputs["metrics"], report)

@@ -14,8 +14,8 @@ def main(job: Job) -> str:
     from geobody.data.labels import split_labels
     from geobody.models.pose_head import apply_pose_head, save_pose_head
     from geobody.models.pose_head_training import read_l3d, train_pose_head
-    from geobody.models.pose_scale import joint_errors
     from geobody.report.metrics_json import write_json
+    from geobody.report.pose_report import pose_report
 
     settings, labels, training = job.params.pose_head, job.params.labels, job.params.training
     shards = CropShards.open(job.inputs["crops"])
@@ -42,7 +42,7 @@ def main(job: Job) -> str:
     save_pose_head(job.outputs["model"], head, config)
 
     def errors(rows: np.ndarray) -> dict[str, float]:
-        return joint_errors(apply_pose_head(head, l3d[rows]), joints_mm[rows])
+        return pose_report(apply_pose_head(head, l3d[rows]), joints_mm[rows])
 
     report = {"labelled_train": errors(split.train), "labelled_held_out": errors(split.held_out)}
     training_subjects = np.unique(shards.table["subject"][shards.rows(split="train")])

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from crop_fixtures import write_fake_shards
+from geobody.config import Labels
 from geobody.conventions import TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.crops import CropShards
 from geobody.data.labels import evenly_spread_ranks, split_labels
@@ -110,3 +112,10 @@ def test_every_beginning_of_the_order_is_spread_evenly(count: int, share: float)
     gaps = np.diff(np.r_[-1, chosen, count])
     # Three-gap theorem: no gap exceeds the sum of two smaller ones; golden-ratio gaps stay below 2.7 means.
     assert gaps.max() <= np.ceil(2.7 * count / len(chosen)) + 1
+
+
+@pytest.mark.parametrize("key", ["subjects", "ceiling_subjects"])
+@pytest.mark.parametrize("subjects", [(9,), (1, 11), (), (3,)])
+def test_params_cannot_name_a_test_subject(key: str, subjects: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match=key):
+        Labels.model_validate({key: list(subjects)})

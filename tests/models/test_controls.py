@@ -27,7 +27,7 @@ from geobody.models.controls import (
 from geobody.models.mean_body import MeanBody
 from geobody.models.pose_cnn import PoseCNN, images_to_tensor
 from geobody.models.pose_cnn_training import CnnRecipe, augmented_batch, merge_curves, train_cnn, train_cnns
-from geobody.models.pose_scale import joint_errors
+from geobody.report.pose_report import pose_report
 from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
 from stages import controls as page
@@ -51,6 +51,7 @@ BODY = MeanBody(
     body_pose=np.repeat(np.eye(3, dtype=np.float32)[None], 23, 0),
     global_orient=np.diag([1, -1, -1]).astype(np.float32),
 )
+ERRORS = {"mpjpe_17_mm", "n_mpjpe_17_mm", "p_mpjpe_17_mm"}
 POSE = mean_pose(np.random.default_rng(0).normal(0, 300, (5, 17, 3)))
 
 
@@ -91,22 +92,13 @@ def test_the_mean_pose_has_its_root_at_zero_wherever_the_labels_have_theirs() ->
     assert (mean_pose(poses)[0] == 0).all()
 
 
-def test_errors_by_hand() -> None:
-    truth = np.zeros((1, 17, 3))
-    truth[0, 1:, 0] = 170
-    half = joint_errors(truth / 2, truth)
-    assert half["mpjpe_17_mm"] == pytest.approx(85 * 16 / 17)
-    assert half["n_mpjpe_17_mm"] == pytest.approx(0, abs=1e-9)
-    assert joint_errors(0 * truth, truth)["n_mpjpe_17_mm"] == pytest.approx(160)
-
-
 def test_sixteen_images_are_learned_by_heart(crops: Path, tmp_path: Path) -> None:
     shards = CropShards.open(crops)
     rows = shards.rows(subjects=[1])[:16]
     network = train(crops, tmp_path, rows)
     truth = shards.table["joints_mm"][rows]
-    learned = joint_errors(apply_cnn(network, shards.images[rows]), truth)["mpjpe_17_mm"]
-    blind = joint_errors(np.broadcast_to(mean_pose(truth), truth.shape), truth)["mpjpe_17_mm"]
+    learned = pose_report(apply_cnn(network, shards.images[rows]), truth)["mpjpe_17_mm"]
+    blind = pose_report(np.broadcast_to(mean_pose(truth), truth.shape), truth)["mpjpe_17_mm"]
     assert learned < 0.25 * blind
 
 
@@ -296,15 +288,15 @@ def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_
     for name, report in metrics.items():
         assert set(report) - {"train_images"} == groups, name
         for group in groups:
-            assert set(report[group]) == {"mpjpe_17_mm", "n_mpjpe_17_mm"}
-            assert all(math.isfinite(value) and value > 0 for value in report[group].values())
+            assert set(report[group]) == ERRORS | {"spread_mm", "true_spread_mm"}
+            assert all(math.isfinite(report[group][error]) and report[group][error] > 0 for error in ERRORS)
     table = CropShards.open(crops).table
     labelled = split_labels(table, subjects=[1]).train
     assert metrics["cnn_s1"]["train_images"] == len(labelled)
     expected_pose = mean_pose(table["joints_mm"][labelled])
     np.testing.assert_allclose(load_mean_pose(outputs["model"]), expected_pose, atol=1e-3)
     seen = predict_cnn(outputs["model"], "cnn_s1", CropShards.open(crops).images[labelled])
-    expected = joint_errors(seen, table["joints_mm"][labelled])["mpjpe_17_mm"]
+    expected = pose_report(seen, table["joints_mm"][labelled])["mpjpe_17_mm"]
     assert metrics["cnn_s1"]["labelled_train"]["mpjpe_17_mm"] == pytest.approx(expected, rel=1e-4)
     orientation = load_mean_body(outputs["model"]).global_orient
     np.testing.assert_allclose(orientation @ orientation.T, np.eye(3), atol=1e-5)

@@ -51,17 +51,3 @@ def zero_root(joints: Tensor) -> Tensor:
 def without_root(joints: Tensor) -> Tensor:
     """(...,16,3): the joints other than the root."""
     return torch.cat((joints[..., :H36M_ROOT, :], joints[..., H36M_ROOT + 1 :, :]), dim=-2)
-
-
-def joint_errors(predicted_mm: np.ndarray, true_mm: np.ndarray) -> dict[str, float]:
-    """MPJPE and N-MPJPE over 17 joints in mm, of (N,17,3) root-centred poses; reports of training alone.
-
-    N-MPJPE scales each prediction p by <p,g>/<p,p> (Rhodin et al. 2018, section 4).
-    """
-    p = np.asarray(predicted_mm, dtype=np.float64)
-    g = np.asarray(true_mm, dtype=np.float64)
-    scale = (p * g).sum((1, 2)) / np.maximum((p * p).sum((1, 2)), np.finfo(np.float64).tiny)
-    return {
-        "mpjpe_17_mm": float(np.linalg.norm(p - g, axis=-1).mean()),
-        "n_mpjpe_17_mm": float(np.linalg.norm(scale[:, None, None] * p - g, axis=-1).mean()),
-    }
