@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
 
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera, centre_from_translation, rotation_error
@@ -26,6 +27,7 @@ ROTATION_TOLERANCE = 1e-3
 _FOLDER = re.compile(r"s_(\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
 _FRAME = re.compile(r"(.+)_(\d{6})\.(?:jpg|png)")
 _END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
+_MAT_FAULTS = (OSError, ValueError, TypeError, LookupError, EOFError, zlib.error, MatReadError)
 _RESTORE = "restore it from the data set"
 
 
@@ -171,12 +173,13 @@ def _check_size(
 
 def _load_mat(path: Path) -> dict[str, np.ndarray]:
     try:
-        return scipy.io.loadmat(path)
+        with path.open("rb") as file:
+            return scipy.io.loadmat(file)
     except FileNotFoundError:
         raise DataError(path, "is missing", "put it beside the images or under annotations/") from None
     except NotImplementedError:
         raise DataError(path, "is a MATLAB 7.3 file", "save it with -v7") from None
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error) as error:
+    except _MAT_FAULTS as error:
         raise DataError(path, f"cannot be read as .mat ({error})", _RESTORE) from error
 
 
