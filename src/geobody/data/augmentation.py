@@ -10,7 +10,7 @@ colour that is there, which treats garments differently and is the same in every
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,12 @@ class ColourChange:
     light_matrix: Tensor  # (B,3,3)
     light_offset: Tensor  # (B,3)
     gamma: Tensor  # (B,)
+
+    def repeat(self, times: int) -> "ColourChange":
+        """Each change ``times`` times in a row: for that many images of each person."""
+        return ColourChange(
+            *(getattr(self, field.name).repeat_interleave(times, 0) for field in fields(self))
+        )
 
     def recolour(self, images: Tensor, masks: Tensor) -> Tensor:
         """Images (B,3,S,S) with persons in other colours, in [0,1]."""

@@ -1,0 +1,98 @@
+"""The encoder-decoders by name: ``encdec.arm`` in params, the file that the stage ``encdec`` writes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geobody.data.crops import CropShards
+from geobody.errors import DataError, ParamsError
+from geobody.models.arm import EncoderDecoder, Latent, Views, turn_points
+from geobody.models.thesis import ThesisNetwork
+from geobody.models.view_synthesis import ViewSynthesis
+from geobody.progress import progress
+from geobody.training.checkpoint import load_weights
+
+ARMS: dict[str, type[EncoderDecoder]] = {kind.arm: kind for kind in (ViewSynthesis, ThesisNetwork)}
+TRACKS = ("rgb", "masked")
+INFERENCE_BATCH = 64
+
+
+def make_encoder_decoder(*, arm: str, crop_size_px: int, track: str) -> EncoderDecoder:
+    """Returns the arm called ``arm``, channels last; raises ``ParamsError`` for an unknown arm or track."""
+    if arm not in ARMS:
+        raise ParamsError(f"params.yaml: encdec.arm: value {arm!r}: one of {', '.join(ARMS)}")
+    if track not in TRACKS:
+        raise ParamsError(f"params.yaml: encdec.track: value {track!r}: one of {', '.join(TRACKS)}")
+    network = ARMS[arm](crop_size_px=crop_size_px, track=track)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def load_encoder_decoder(path: Path) -> EncoderDecoder:
+    """Returns the trained network in ``path``, frozen, in eval mode; raises ``DataError`` if it is broken."""
+    cure = "make it anew with: dvc repro encdec"
+    state, config = load_weights(path, cure=cure)
+    try:
+        network = make_encoder_decoder(**config)
+        network.load_state_dict(state)
+    except (TypeError, RuntimeError) as error:
+        raise DataError(path, "holds another network's weights", cure) from error
+    return network.eval().requires_grad_(False)
+
+
+def load_views(
+    crops: CropShards, rows: NDArray[np.int64], device: torch.device
+) -> tuple[Views, Tensor, Tensor]:
+    """Views of ``rows`` with the data set's masks, the difference masks, and R_world_to_crop (B,3,3)."""
+    images, backgrounds, masks, masks_diff = (
+        torch.from_numpy(array[rows]).to(device).float().div_(255.0)
+        for array in (crops.images, crops.backgrounds, crops.masks, crops.masks_diff)
+    )
+    rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows]).to(device, torch.float32)
+    views = Views(images=images.movedim(3, 1), backgrounds=backgrounds.movedim(3, 1), masks=masks[:, None])
+    return views, masks_diff[:, None], rotations
+
+
+def embed(network: EncoderDecoder, crops: CropShards, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """L_3D (N,200,3) and L_app (N,128), float32, of the crops ``rows``; ``network`` is in eval mode."""
+    points, appearance = [], []
+    batches = range(0, len(rows), INFERENCE_BATCH)
+    with torch.inference_mode():
+        for start in progress(batches, desc="embeddings"):
+            latent = _encode(network, crops, rows[start : start + INFERENCE_BATCH])
+            points.append(latent.points.cpu().numpy())
+            appearance.append(latent.appearance.cpu().numpy())
+    return np.concatenate(points), np.concatenate(appearance)
+
+
+def draw_views(
+    network: EncoderDecoder, crops: CropShards, *, source: NDArray[np.int64], target: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Pictures (N,S,S,3) in [0,1] of what each crop ``source`` shows, as the camera of ``target`` sees it.
+
+    L_3D and L_app come from ``source`` alone; of ``target`` only the background and the rotation are used.
+    """
+    drawn = []
+    with torch.inference_mode():
+        for start in range(0, len(source), INFERENCE_BATCH):
+            chosen = slice(start, start + INFERENCE_BATCH)
+            latent = _encode(network, crops, source[chosen])
+            device = latent.points.device
+            from_world, to_world = (
+                torch.from_numpy(crops.table["R_world_to_crop"][rows[chosen]]).to(device)
+                for rows in (target, source)
+            )
+            points = turn_points(latent.points, from_world @ to_world.transpose(1, 2))
+            views, _, _ = load_views(crops, target[chosen], device)
+            images = network.render(Latent(points, latent.appearance), views.backgrounds)
+            drawn.append(images.movedim(1, 3).cpu().numpy())
+    return np.concatenate(drawn)
+
+
+def _encode(network: EncoderDecoder, crops: CropShards, rows: NDArray[np.int64]) -> Latent:
+    device = next(network.parameters()).device
+    views, masks_diff, _ = load_views(crops, rows, device)
+    seen = network.network_input(views.images, masks_diff).contiguous(memory_format=torch.channels_last)
+    return network.encode(seen)

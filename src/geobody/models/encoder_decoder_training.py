@@ -1,0 +1,224 @@
+"""Training of the encoder-decoder: which views teach which, and what is done to them first.
+
+A batch is made of quadruples: two cameras of one instant of a person and two cameras of another. Each
+of the four is a target: it is drawn from L_3D of itself or of its partner, turned by the known
+rotation, and from L_app of the other instant. So each image is encoded once and drawn once.
+
+Only images, backgrounds, masks, rotations and the identities of subject and instant are read: no pose.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geobody.data.augmentation import (
+    ColourChange,
+    draw_colours,
+    draw_turns,
+    roll_images,
+    roll_matrices,
+    shuffle_backgrounds,
+    spoil,
+)
+from geobody.data.crops import CropShards
+from geobody.data.labels import split_labels
+from geobody.errors import DataError
+from geobody.losses import FeatureLoss, make_feature_loss
+from geobody.models.arm import EncoderDecoder, Latent, Views, turn_points
+from geobody.models.encoder_decoder import load_views, make_encoder_decoder
+from geobody.training.determinism import make_fabric, seeded
+from geobody.training.loop import Batch, RowSampler, fit
+
+QUAD = 4
+"""Images of a quadruple."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a batch is drawn and changed; all zero: cross-view targets of unchanged images.
+
+    ``same_view_fraction`` of the targets are drawn from their own L_3D. ``colour_strength`` recolours
+    persons and light, alike in the four images of a quadruple (see `data.augmentation`);
+    ``spoil_strength`` adds noise and holes to what the encoder sees, and a share
+    ``background_fraction`` of that stands before another item's background. ``turn_deg`` is the
+    standard deviation of each view's roll.
+    """
+
+    same_view_fraction: float = 0.0
+    colour_strength: float = 0.0
+    spoil_strength: float = 0.0
+    background_fraction: float = 0.0
+    turn_deg: float = 0.0
+
+
+THESIS_RECIPE = Recipe(turn_deg=5.0)
+
+
+class Quadruples:
+    """Row numbers for batches, drawn over instants that every camera saw."""
+
+    def __init__(self, views: NDArray[np.int64], subjects: NDArray[np.integer]) -> None:
+        """``views`` (I,C) row numbers, ``subjects`` (I,): whom each instant shows."""
+        self.views = views
+        self.subjects = subjects
+        self._others = {int(s): np.flatnonzero(subjects == s) for s in np.unique(subjects)}
+
+    def rows(self, instants: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
+        """Rows (4 Q,) for Q instants: [camera a, camera b of the instant, c, d of another of the subject]."""
+        cameras = self.views.shape[1]
+        draws = torch.rand(len(instants), 1 + 2 * cameras, generator=generator).numpy()
+        first, second = (draws[:, 1 + k * cameras : 1 + (k + 1) * cameras].argsort(1)[:, :2] for k in (0, 1))
+        pools = [self._others[int(s)] for s in self.subjects[instants]]
+        # Stepping on by 1..n-1 from the instant's own place never returns to it.
+        others = np.array(
+            [
+                pool[(np.searchsorted(pool, instant) + 1 + int(draw * max(1, len(pool) - 1))) % len(pool)]
+                for pool, instant, draw in zip(pools, instants, draws[:, 0], strict=True)
+            ]
+        )
+        quads = [self.views[instants[:, None], first], self.views[others[:, None], second]]
+        return np.concatenate(quads, axis=1).reshape(-1)
+
+
+def held_out_instants(crops: CropShards, *, fraction: float) -> NDArray[np.int64]:
+    """Ids of training subjects' instants kept from training: the last ``fraction`` of each sequence."""
+    rows = crops.rows(split="train")
+    subjects = [int(subject) for subject in np.unique(crops.table["subject"][rows])]
+    split = split_labels(crops.table, subjects=subjects, held_out_fraction=fraction)
+    return np.unique(crops.table["instant"][split.held_out]).astype(np.int64)
+
+
+def train_encoder_decoder(
+    crops: CropShards,
+    *,
+    arm: str,
+    track: str,
+    feature_loss: str,
+    feature_weights: Path,
+    recipe: Recipe,
+    held_out_fraction: float,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    warmup_steps: int,
+    clip_norm: float,
+    seed: int,
+    precision: str,
+    threads: int,
+    device: str,
+    scratch: Path,
+    curves: Path,
+) -> EncoderDecoder:
+    """Returns the arm trained on the unlabelled views of the training subjects, frozen, on the CPU.
+
+    The arm ``thesis`` has a recipe of its own, ``recipe`` is for the others. Raises ``DataError`` when
+    no instant was seen by two cameras.
+    """
+    fabric = make_fabric(precision=precision, threads=threads, device=device)
+    views = crops.views(split="train")
+    if len(views):
+        held_out = held_out_instants(crops, fraction=held_out_fraction)
+        views = views[~np.isin(crops.table["instant"][views[:, 0]], held_out)]
+    if not len(views) or views.shape[1] < 2:
+        raise DataError("data/crops", "holds no instant of two views", "take more cameras into the data set")
+    quadruples = Quadruples(views, crops.table["subject"][views[:, 0]])
+    losses = make_feature_loss(feature_loss, weights=feature_weights)
+    with seeded(seed, "encdec"):
+        network = make_encoder_decoder(arm=arm, crop_size_px=crops.crop_size_px, track=track)
+
+    def loss_step(batch: Batch) -> Mapping[str, Tensor]:
+        return view_loss(
+            network,
+            batch,
+            crops=crops,
+            quadruples=quadruples,
+            recipe=THESIS_RECIPE if arm == "thesis" else recipe,
+            feature_loss=losses,
+            device=fabric.device,
+        )
+
+    fit(
+        modules={"encdec": network},
+        loss_step=loss_step,
+        sampler=RowSampler(np.arange(len(views)), batch_size // QUAD, seed),
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        warmup_steps=warmup_steps,
+        clip_norm=clip_norm,
+        seed=seed,
+        fabric=fabric,
+        scratch=scratch,
+        curves=curves,
+        desc="encdec",
+    )
+    return network.cpu().eval().requires_grad_(False)
+
+
+def view_loss(
+    network: EncoderDecoder,
+    batch: Batch,
+    *,
+    crops: CropShards,
+    quadruples: Quadruples,
+    recipe: Recipe,
+    feature_loss: FeatureLoss,
+    device: torch.device,
+) -> Mapping[str, Tensor]:
+    """The loss terms of one batch; ``batch.rows`` are instants (rows of ``quadruples.views``)."""
+    generator = batch.generator
+    rows = quadruples.rows(batch.rows, generator)
+    source, appearance = draw_partners(len(rows), same_view=recipe.same_view_fraction, generator=generator)
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        target, masks_diff, rotations = load_views(crops, rows, device)
+        angles = draw_turns(len(rows), std_deg=recipe.turn_deg, generator=generator).to(device)
+        if recipe.turn_deg:
+            target, masks_diff, rotations = _roll(target, masks_diff, rotations, angles)
+        if recipe.colour_strength:
+            change = draw_colours(len(rows) // QUAD, generator=generator, strength=recipe.colour_strength)
+            target = _recolour(target, change)
+        seen = shuffle_backgrounds(
+            target.images,
+            target.masks,
+            target.backgrounds,
+            generator=generator,
+            probability=recipe.background_fraction,
+        )
+        if recipe.spoil_strength:
+            seen = spoil(seen, generator=generator, strength=recipe.spoil_strength)
+        seen = network.network_input(seen, masks_diff).contiguous(memory_format=torch.channels_last)
+        turn = rotations @ rotations[source].transpose(1, 2)
+    points, looks = network.encode(seen)
+    latent = Latent(turn_points(points[source], turn), looks[appearance])
+    return network.loss(latent, target, feature_loss=feature_loss)
+
+
+def draw_partners(count: int, *, same_view: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For each image its sources of L_3D (itself or its partner) and of L_app (the other instant)."""
+    index = torch.arange(count)
+    draws = torch.rand(2, count, generator=generator)
+    source = torch.where(draws[0] < same_view, index, index ^ 1)
+    appearance = (index ^ 2) ^ (draws[1] < 0.5).long()
+    return source, appearance
+
+
+def _roll(
+    target: Views, masks_diff: Tensor, rotations: Tensor, angles: Tensor
+) -> tuple[Views, Tensor, Tensor]:
+    pictures = roll_images(torch.cat([target.images, target.backgrounds], 1), angles)
+    masks = roll_images(torch.cat([target.masks, masks_diff], 1), angles, padding="zeros")
+    turned = Views(images=pictures[:, :3], backgrounds=pictures[:, 3:], masks=masks[:, :1])
+    return turned, masks[:, 1:], roll_matrices(angles) @ rotations
+
+
+def _recolour(target: Views, change: ColourChange) -> Views:
+    """One change for the four views of a quadruple, or the target could not be drawn from its sources."""
+    change = change.repeat(QUAD)
+    images = change.relight(change.recolour(target.images, target.masks))
+    return Views(images=images, backgrounds=change.relight(target.backgrounds), masks=target.masks)

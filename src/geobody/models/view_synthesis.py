@@ -1,0 +1,145 @@
+"""The arm ``rhodin``: Rhodin, Salzmann, Fua (ECCV 2018), with the faults of its re-implementations mended.
+
+L_3D passes no ReLU, so that a turned point cloud stays expressible. The decoder draws the person and an
+alpha channel, through which it lies over the target's background: a background can be hidden, not only
+added to. Small enough for two cores: the picture is half the crop's size.
+"""
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geobody.losses import FeatureLoss, mask_bce, mask_dice, person_weighted_mse
+from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, Views
+
+BACKGROUND_WEIGHT = 0.1
+MSE_WEIGHT = 10.0
+"""Brings the squared error (about 0.02) to the masks' terms (about 0.2)."""
+FEATURE_WEIGHT = 2.0
+MASK_WEIGHT = 0.5
+
+
+class ViewSynthesis(EncoderDecoder):
+    """Residual encoder to 1/16 of the crop, decoder to half of it as RGB and alpha."""
+
+    arm = "rhodin"
+
+    def __init__(self, *, crop_size_px: int, track: str) -> None:
+        super().__init__(crop_size_px=crop_size_px, track=track)
+        self.encoder = ResidualEncoder(crop_size_px=crop_size_px, outputs=3 * N_POINTS + N_APPEARANCE)
+        self.decoder = AlphaDecoder(side=crop_size_px // 8)
+
+    def encode(self, images: Tensor) -> Latent:
+        points, appearance = self.encoder(images).float().split([3 * N_POINTS, N_APPEARANCE], dim=1)
+        return Latent(points.unflatten(1, (N_POINTS, 3)), appearance)
+
+    def render(self, latent: Latent, backgrounds: Tensor) -> Tensor:
+        colour, logits = self.decoder(latent)
+        drawn = torch.cat([colour, logits.sigmoid()], 1)
+        drawn = F.interpolate(drawn, size=backgrounds.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.lerp(backgrounds, drawn[:, :3], drawn[:, 3:])
+
+    def loss(self, latent: Latent, target: Views, *, feature_loss: FeatureLoss) -> dict[str, Tensor]:
+        colour, logits = self.decoder(latent)
+        factor = target.images.shape[-1] // colour.shape[-1]
+        images, backgrounds, masks = (
+            F.avg_pool2d(t, factor) for t in (target.images, target.backgrounds, target.masks)
+        )
+        alpha = logits.sigmoid()
+        drawn = torch.lerp(backgrounds, colour, alpha)
+        terms = {
+            "mse": person_weighted_mse(drawn, images, masks, background_weight=BACKGROUND_WEIGHT),
+            "feature": feature_loss(drawn, images),
+            "mask_bce": mask_bce(logits, masks),
+            "mask_dice": mask_dice(alpha, masks),
+        }
+        total = MSE_WEIGHT * terms["mse"] + FEATURE_WEIGHT * terms["feature"]
+        total = total + MASK_WEIGHT * (terms["mask_bce"] + terms["mask_dice"])
+        return {"total": total, **terms}
+
+
+class ResidualEncoder(nn.Module):
+    """Images (B,3,S,S) in [0,1] -> (B, outputs): stem and residual blocks to S/16, then a linear map."""
+
+    def __init__(self, *, crop_size_px: int, outputs: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 32, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)
+        )
+        self.blocks = nn.Sequential(
+            ResidualBlock(32, 32, stride=1),
+            ResidualBlock(32, 64, stride=2),
+            ResidualBlock(64, 64, stride=1),
+            ResidualBlock(64, 128, stride=2),
+            ResidualBlock(128, 128, stride=1),
+            ResidualBlock(128, 256, stride=2),
+        )
+        self.narrow = nn.Sequential(
+            nn.Conv2d(256, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True)
+        )
+        self.linear = nn.Linear(128 * (crop_size_px // 16) ** 2, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.narrow(self.blocks(self.stem((images - 0.5) * 4.0)))
+        return cast(Tensor, self.linear(hidden.flatten(1)))
+
+
+class ResidualBlock(nn.Module):
+    """conv3-BN-ReLU-conv3-BN beside a shortcut (a 1x1 convolution where the shape changes), then ReLU."""
+
+    def __init__(self, width_in: int, width_out: int, *, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(width_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or width_in != width_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(width_in, width_out, 1, stride=stride, bias=False), nn.BatchNorm2d(width_out)
+            )
+        # The last scale starts at 0, so that a block starts as its shortcut.
+        nn.init.zeros_(cast(Tensor, cast(nn.BatchNorm2d, self.body[-1]).weight))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(self.body(images) + self.shortcut(images))
+
+
+class AlphaDecoder(nn.Module):
+    """Latent -> colours (B,3,4 side,4 side) in [0,1] and the logits of alpha (B,1,4 side,4 side), float32."""
+
+    def __init__(self, *, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.spread = nn.Linear(3 * N_POINTS, 64 * side * side)
+        self.mix = _conv(64 + N_APPEARANCE, 96)
+        self.middle = _conv(96, 64)
+        self.fine = nn.Sequential(_conv(64, 48), _conv(48, 24))
+        self.last = nn.Conv2d(24, 4, 3, padding=1)
+        nn.init.constant_(cast(Tensor, self.last.bias)[3:], -math.log(9.0))  # a person covers about a tenth
+
+    def forward(self, latent: Latent) -> tuple[Tensor, Tensor]:
+        hidden = self.spread(latent.points.flatten(1)).unflatten(1, (64, self.side, self.side)).relu()
+        tiled = latent.appearance.to(hidden.dtype)[:, :, None, None].expand(-1, -1, self.side, self.side)
+        hidden = torch.cat([hidden, tiled], 1).contiguous(memory_format=torch.channels_last)
+        hidden = self.middle(_double(self.mix(hidden)))
+        drawn = self.last(self.fine(_double(hidden))).float()
+        return drawn[:, :3].sigmoid(), drawn[:, 3:]
+
+
+def _conv(width_in: int, width_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _double(images: Tensor) -> Tensor:
+    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)

@@ -1,0 +1,72 @@
+"""How well the encoder-decoder draws a person from another camera: PSNR, SSIM and a picture."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geobody.data.crops import CropShards
+from geobody.metrics import psnr, ssim
+from geobody.models.arm import EncoderDecoder
+from geobody.models.encoder_decoder import draw_views
+from geobody.report.figures import draw_image, image_grid, new_figure, save_png
+
+MAX_INSTANTS = 150
+
+
+def novel_view_metrics(
+    network: EncoderDecoder, crops: CropShards, views: NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """Means over ``views`` (I,C), row numbers of instants: {"same", "novel", "background"} -> metrics.
+
+    At most ``MAX_INSTANTS`` instants, evenly spread, are seen by one camera each (in turn) and drawn for
+    all. "background" scores the empty background against the novel views: what drawing nobody reaches.
+    PSNR in dB and SSIM on the person (weighted by the mask) and on the whole crop.
+    """
+    views = spread(views, MAX_INSTANTS)
+    count, cameras = views.shape
+    seen_by = np.arange(count) % cameras
+    source = np.repeat(views[np.arange(count), seen_by], cameras)
+    target = views.reshape(-1)
+    drawn = draw_views(network, crops, source=source, target=target)
+    same = source == target
+    background = crops.backgrounds[target] / 255.0
+    return {
+        "same": _scores(drawn[same], crops, target[same]),
+        "novel": _scores(drawn[~same], crops, target[~same]),
+        "background": _scores(background[~same], crops, target[~same]),
+    }
+
+
+def spread(views: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most ``count`` rows of ``views``, evenly spread."""
+    return views[np.unique(np.linspace(0, len(views) - 1, min(count, len(views))).round().astype(int))]
+
+
+def _scores(drawn: NDArray, crops: CropShards, rows: NDArray[np.int64]) -> dict[str, float]:
+    true, masks = crops.images[rows] / 255.0, crops.masks[rows] / 255.0
+    return {
+        "psnr_person_db": float(np.nanmean(psnr(drawn, true, mask=masks))),
+        "psnr_crop_db": float(np.mean(psnr(drawn, true))),
+        "ssim_person": float(np.nanmean(ssim(drawn, true, mask=masks))),
+        "ssim_crop": float(np.mean(ssim(drawn, true))),
+    }
+
+
+def draw_novel_views(
+    path: Path, network: EncoderDecoder, crops: CropShards, views: NDArray[np.int64]
+) -> None:
+    """Writes a picture with a row for each of ``views`` (I,C).
+
+    Columns: the input (first camera), its own view drawn, then each other camera's image and drawing.
+    """
+    cameras = views.shape[1]
+    figure = new_figure(1.05 * 2 * cameras, 1.12 * len(views) + 0.25)
+    axes = image_grid(figure, len(views), 2 * cameras, top=1 - 0.25 / (1.12 * len(views) + 0.25))
+    for row, rows in enumerate(views):
+        drawn = draw_views(network, crops, source=np.repeat(rows[:1], cameras), target=rows)
+        for camera in range(cameras):
+            kind = "input" if camera == 0 else f"camera {camera + 1}"
+            draw_image(axes[row, 2 * camera], crops.images[rows[camera]], title="" if row else kind)
+            draw_image(axes[row, 2 * camera + 1], drawn[camera], title="" if row else "drawn")
+    save_png(path, figure)

@@ -1,0 +1,30 @@
+"""L_3D and L_app of every crop, from the frozen encoder.
+
+In full precision and batches of fixed size, so that the same network gives the same bytes.
+"""
+
+from stages import Job, run
+
+
+def main(job: Job) -> str:
+    import numpy as np
+
+    from geobody.data.crops import CropShards
+    from geobody.models.encoder_decoder import embed, load_encoder_decoder
+    from geobody.training.determinism import make_fabric
+
+    training = job.params.training
+    crops = CropShards.open(job.inputs["crops"])
+    fabric = make_fabric(precision="32-true", threads=training.threads, device=training.device)
+    network = load_encoder_decoder(job.inputs["encdec"])
+    network.require_crop_size(crops.crop_size_px, job.inputs["encdec"])
+    points, appearance = embed(network.to(fabric.device), crops, np.arange(len(crops)))
+    folder = job.outputs["embeddings"]
+    folder.mkdir()
+    np.save(folder / "l3d.npy", points)
+    np.save(folder / "lapp.npy", appearance)
+    return f"{len(crops)} crops as {points.shape[1]} points and {appearance.shape[1]} numbers of appearance"
+
+
+if __name__ == "__main__":
+    run("embeddings", main)

@@ -1,0 +1,262 @@
+import numpy as np
+import pytest
+import torch
+
+from crop_fixtures import write_fake_shards
+from geobody.data.crops import CropShards
+from geobody.errors import DataError
+from geobody.losses import multi_scale_gradient
+from geobody.models import encoder_decoder_training as training
+from geobody.models.arm import Latent
+from geobody.models.encoder_decoder import load_views
+from geobody.models.encoder_decoder_training import (
+    Quadruples,
+    Recipe,
+    draw_partners,
+    held_out_instants,
+    train_encoder_decoder,
+    view_loss,
+)
+from geobody.training.loop import Batch
+
+SIZE = 32
+FULL = Recipe(
+    same_view_fraction=0.4, colour_strength=1.0, spoil_strength=1.0, background_fraction=0.3, turn_deg=10.0
+)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crops") / "crops"
+    return CropShards.open(write_fake_shards(folder, crop_size_px=SIZE, frames=6, subjects=(1, 5, 9)))
+
+
+@pytest.fixture(scope="module")
+def quadruples(crops):
+    views = crops.views(split="train")
+    return Quadruples(views, crops.table["subject"][views[:, 0]])
+
+
+def settings(tmp_path, **changes):
+    return {
+        "arm": "rhodin",
+        "track": "rgb",
+        "feature_loss": "gradient",
+        "feature_weights": tmp_path / "none.safetensors",
+        "recipe": FULL,
+        "held_out_fraction": 0.2,
+        "steps": 6,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "warmup_steps": 2,
+        "clip_norm": 5.0,
+        "seed": 0,
+        "precision": "bf16-mixed",
+        "threads": 1,
+        "device": "cpu",
+        "scratch": tmp_path / "scratch",
+        "curves": tmp_path / "curves.csv",
+    } | changes
+
+
+def test_a_quadruple_is_two_cameras_of_two_instants_of_one_person(crops, quadruples):
+    rows = quadruples.rows(np.arange(len(quadruples.views)), torch.Generator().manual_seed(0)).reshape(-1, 4)
+    table = crops.table
+    assert (table["subject"][rows] == table["subject"][rows[:, :1]]).all()
+    assert (table["instant"][rows[:, 0]] == table["instant"][rows[:, 1]]).all()
+    assert (table["instant"][rows[:, 2]] == table["instant"][rows[:, 3]]).all()
+    assert (table["instant"][rows[:, 0]] != table["instant"][rows[:, 2]]).all()
+    assert (table["camera"][rows[:, 0]] != table["camera"][rows[:, 1]]).all()
+    assert (table["camera"][rows[:, 2]] != table["camera"][rows[:, 3]]).all()
+    np.testing.assert_array_equal(table["instant"][rows[:, 0]], table["instant"][quadruples.views[:, 0]])
+
+
+def test_every_other_instant_of_the_person_is_drawn(crops, quadruples):
+    generator = torch.Generator().manual_seed(0)
+    instants = np.zeros(400, np.int64)
+    others = quadruples.rows(instants, generator).reshape(-1, 4)[:, 2]
+    seen = np.unique(crops.table["instant"][others])
+    subject = quadruples.subjects[0]
+    expected = np.unique(crops.table["instant"][crops.table["subject"] == subject])
+    np.testing.assert_array_equal(
+        seen, np.setdiff1d(expected, crops.table["instant"][quadruples.views[0, 0]])
+    )
+
+
+def test_partners_are_the_same_instant_for_points_and_the_other_for_looks():
+    source, appearance = draw_partners(4000, same_view=0.4, generator=torch.Generator().manual_seed(0))
+    index = torch.arange(4000)
+    assert torch.equal(source // 2, index // 2)
+    assert (source == index).float().mean() == pytest.approx(0.4, abs=0.03)
+    assert torch.equal(appearance // 4, index // 4) and (appearance // 2 != index // 2).all()
+    assert (appearance % 2).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+class Recorder(torch.nn.Module):
+    """Stands where an arm stands and keeps what it is given; its points are known, so that turns are."""
+
+    def __init__(self, points: torch.Tensor) -> None:
+        super().__init__()
+        self.points = points
+
+    def network_input(self, images, masks_diff):
+        return images
+
+    def encode(self, images):
+        self.seen = images
+        looks = torch.arange(len(images), dtype=torch.float32)[:, None].expand(-1, 128)
+        return Latent(self.points, looks)
+
+    def loss(self, latent, target, *, feature_loss):
+        self.latent, self.target = latent, target
+        return {"total": latent.points.sum()}
+
+
+def record(crops, quadruples, recipe, points, *, seed=0):
+    network = Recorder(points)
+    generator = torch.Generator().manual_seed(seed)
+    batch = Batch(np.arange(len(points) // 4), 0, "encdec", generator)
+    view_loss(
+        network,
+        batch,
+        crops=crops,
+        quadruples=quadruples,
+        recipe=recipe,
+        feature_loss=multi_scale_gradient,
+        device=torch.device("cpu"),
+    )
+    rows = quadruples.rows(batch.rows, torch.Generator().manual_seed(seed))
+    return network, rows
+
+
+def test_the_joints_of_the_source_arrive_as_the_joints_of_the_target(crops, quadruples):
+    """L_3D that held the true joints of its own crop would hold those of the target's crop when drawn."""
+    rows = quadruples.rows(np.arange(4), torch.Generator().manual_seed(0))
+    joints = torch.from_numpy(crops.table["joints_mm"][rows]).float()
+    network, same_rows = record(crops, quadruples, Recipe(same_view_fraction=0.3), joints)
+    np.testing.assert_array_equal(rows, same_rows)
+    torch.testing.assert_close(network.latent.points, joints, atol=0.1, rtol=1e-4)
+
+
+def test_unchanged_recipe_leaves_every_picture_as_stored(crops, quadruples):
+    network, rows = record(crops, quadruples, Recipe(), torch.zeros(16, 200, 3))
+    stored, _, _ = load_views(crops, rows, torch.device("cpu"))
+    assert torch.equal(network.seen, stored.images) and torch.equal(network.target.images, stored.images)
+    assert torch.equal(network.target.backgrounds, stored.backgrounds)
+
+
+def test_noise_holes_and_rooms_change_the_input_never_the_target(crops, quadruples):
+    recipe = Recipe(spoil_strength=1.0, background_fraction=1.0)
+    network, rows = record(crops, quadruples, recipe, torch.zeros(16, 200, 3))
+    stored, _, _ = load_views(crops, rows, torch.device("cpu"))
+    assert torch.equal(network.target.images, stored.images)
+    assert (network.seen - stored.images).abs().mean() > 0.02
+
+
+def test_colours_change_alike_in_the_four_views(crops, quadruples):
+    """A person of one colour has one colour after the change, the same in all four targets."""
+    network, rows = record(crops, quadruples, Recipe(colour_strength=1.0), torch.zeros(16, 200, 3))
+    stored, _, _ = load_views(crops, rows, torch.device("cpu"))
+    inside = (stored.masks == 1).float()
+    means = (network.target.images * inside).sum((2, 3)) / inside.sum((2, 3))
+    before = (stored.images * inside).sum((2, 3)) / inside.sum((2, 3))
+    spread_before = (before.view(-1, 4, 3) - before.view(-1, 4, 3).mean(1, keepdim=True)).abs().max()
+    spread = (means.view(-1, 4, 3) - means.view(-1, 4, 3).mean(1, keepdim=True)).abs().max()
+    assert (means - before).abs().mean() > 0.05
+    assert spread < 0.02 + 3 * spread_before
+
+
+def test_a_roll_turns_pictures_and_rotations_alike(crops, quadruples):
+    """Rolled targets expect L_3D in the rolled frame."""
+    points = (
+        torch.tensor([[300.0, 0.0, 0.0], [0.0, 300.0, 0.0], [0.0, 0.0, 300.0]]).expand(16, 3, 3).contiguous()
+    )
+    network, rows = record(crops, quadruples, Recipe(same_view_fraction=1.0, turn_deg=20.0), points)
+    torch.testing.assert_close(network.latent.points, points, atol=1e-3, rtol=0)  # a view to itself: no turn
+    stored, _, _ = load_views(crops, rows, torch.device("cpu"))
+    assert (network.target.images - stored.images).abs().mean() > 0.005
+    assert torch.equal(network.seen, network.target.images)
+    crossed, _ = record(crops, quadruples, Recipe(turn_deg=20.0), points)
+    straight, _ = record(crops, quadruples, Recipe(), points)
+    relative = crossed.latent.points.transpose(1, 2) / 300, straight.latent.points.transpose(1, 2) / 300
+    # R' = R_z(b) R R_z(-a): the rolls of the two views, about their optical axes, leave the element zz.
+    torch.testing.assert_close(relative[0][:, 2, 2], relative[1][:, 2, 2], atol=1e-4, rtol=0)
+    assert (relative[0] - relative[1]).abs().max() > 0.1
+
+
+def test_held_out_instants_end_their_sequences(crops):
+    held_out = held_out_instants(crops, fraction=0.2)
+    table = crops.table
+    chosen = np.isin(table["instant"], held_out)
+    assert not chosen[table["subject"] == 9].any()
+    for subject in (1, 5):
+        for action in (2, 14):
+            here = (table["subject"] == subject) & (table["action"] == action)
+            np.testing.assert_array_equal(np.unique(table["frame"][here & chosen]), [6])
+
+
+def test_training_reads_neither_poses_nor_test_subjects_nor_held_out_instants(tmp_path, crops, monkeypatch):
+    read = []
+
+    def spy(shards, rows, device):
+        read.extend(rows.tolist())
+        return load_views(shards, rows, device)
+
+    class NoPoses(dict):
+        def __getitem__(self, name):
+            assert name not in ("joints_mm", "root_world_mm")
+            return super().__getitem__(name)
+
+    monkeypatch.setattr(training, "load_views", spy)
+    blind = CropShards(
+        images=crops.images,
+        backgrounds=crops.backgrounds,
+        masks=crops.masks,
+        masks_diff=crops.masks_diff,
+        table=NoPoses(crops.table),
+    )
+    train_encoder_decoder(blind, **settings(tmp_path, steps=12, batch_size=16))
+    assert set(crops.table["subject"][read]) == {1, 5}
+    assert not np.isin(crops.table["instant"][read], held_out_instants(crops, fraction=0.2)).any()
+
+
+@pytest.mark.parametrize("arm", ["rhodin", "thesis"])
+def test_same_seed_same_weights_and_a_resumed_training_too(tmp_path, crops, arm, monkeypatch):
+    whole = train_encoder_decoder(crops, **settings(tmp_path / "whole", arm=arm))
+    calls = []
+
+    def killed(*args, **options):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return view_loss(*args, **options)
+
+    monkeypatch.setattr(training, "view_loss", killed)
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda **options: fit(**options, checkpoint_every=2))
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder_decoder(crops, **settings(tmp_path / "cut", arm=arm))
+    cut = train_encoder_decoder(crops, **settings(tmp_path / "cut", arm=arm))
+    assert len(calls) == 4 + 4  # three steps and a kill, then from step 2 on
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), cut.state_dict().values(), strict=True)
+    )
+    assert (tmp_path / "cut/curves.csv").read_bytes() == (tmp_path / "whole/curves.csv").read_bytes()
+    other = train_encoder_decoder(crops, **settings(tmp_path / "other", arm=arm, seed=1))
+    assert not torch.equal(next(whole.parameters()), next(other.parameters()))
+
+
+def test_training_learns_where_people_are(tmp_path, crops):
+    """In 150 steps the mask terms fall far below what an empty or full alpha has."""
+    train_encoder_decoder(crops, **settings(tmp_path, steps=150, recipe=Recipe(same_view_fraction=0.4)))
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    dice = lines[0].split(",").index("mask_dice")
+    first, last = (float(lines[i].split(",")[dice]) for i in (1, -1))
+    assert last < 0.75 * first
+
+
+def test_one_camera_is_not_enough(tmp_path):
+    folder = write_fake_shards(tmp_path / "crops", crop_size_px=SIZE, cameras=1)
+    with pytest.raises(DataError, match="holds no instant of two views"):
+        train_encoder_decoder(CropShards.open(folder), **settings(tmp_path))
