@@ -1,0 +1,75 @@
+"""Counting poses against a slow twin, and the metrics' arithmetic on views made by hand."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from geobody.data.motions import MAIN_JOINTS
+from geobody.data.synthetic import Performance
+from geobody.data.synthetic_facts import count_distinct, describe, nearest_deg, pose_distances_deg
+
+
+def random_poses(count: int, spread: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, spread, (count, 72))
+
+
+def slow_distance_deg(a: np.ndarray, b: np.ndarray) -> float:
+    first = Rotation.from_rotvec(a.reshape(24, 3)[list(MAIN_JOINTS)])
+    second = Rotation.from_rotvec(b.reshape(24, 3)[list(MAIN_JOINTS)])
+    squares = np.rad2deg((first.inv() * second).magnitude()) ** 2
+    return float(np.sqrt(np.mean(squares)))
+
+
+def test_distance_is_the_rms_of_the_angles() -> None:
+    a, b = random_poses(4, 0.8), random_poses(5, 0.8, seed=1)
+    expected = [[slow_distance_deg(x, y) for y in b] for x in a]
+    np.testing.assert_allclose(pose_distances_deg(a, b), expected, atol=1e-5)
+
+
+def test_distance_ignores_the_root_and_the_hands() -> None:
+    a = random_poses(1, 0.5)
+    b = a.copy()
+    b[:, :3] += 1.0
+    b[:, 66:] += 1.0
+    assert pose_distances_deg(a, b)[0, 0] == pytest.approx(0, abs=1e-4)
+
+
+def test_distinct_poses_are_counted_as_a_greedy_list_would() -> None:
+    poses = random_poses(150, 0.12)
+    kept: list[np.ndarray] = []
+    for pose in poses:
+        if all(slow_distance_deg(pose, other) >= 11.0 for other in kept):
+            kept.append(pose)
+    assert 1 < len(kept) < 150
+    assert count_distinct(poses, apart_deg=11.0) == len(kept)
+
+
+def test_nearest_is_the_least_distance() -> None:
+    a, b = random_poses(150, 0.4), random_poses(9, 0.4, seed=1)
+    np.testing.assert_allclose(nearest_deg(a, b), pose_distances_deg(a, b).min(1))
+
+
+def test_description_counts_what_it_says() -> None:
+    def performance(subject: int, facing: float, hidden: float) -> Performance:
+        return Performance(
+            subject=subject,
+            action=2,
+            subaction=1,
+            pose=np.full((2, 72), 0.2 * subject, np.float32),
+            betas=np.zeros(10, np.float32),
+            transl_m=np.zeros((2, 3), np.float32),
+            facing_deg=np.array([[facing, 0, 0, 0]] * 2),
+            joints_hidden=np.array([[hidden, 0, 0, 0]] * 2),
+            crosses_crop=np.array([[True, False, False, False]] * 2),
+            crosses_image=np.zeros((2, 4), bool),
+        )
+
+    facts = describe([performance(1, 170.0, 0.0), performance(9, 10.0, 0.8)])
+    assert (facts["images"], facts["instants"], facts["sequences"], facts["subjects"]) == (16, 4, 8, 2)
+    assert facts["facing_away_pct"]["camera_1"] == pytest.approx(50)
+    assert facts["facing_away_pct"]["camera_2"] == 0
+    assert facts["body_crosses_crop_pct"] == pytest.approx(25)
+    assert facts["joints_behind_chair_pct"] == pytest.approx(10)
+    assert facts["images_with_joint_behind_chair_pct"] == pytest.approx(12.5)
+    assert facts["distinct_poses"] == {"all": 2, "train": 1, "test": 1}
+    assert facts["test_to_nearest_train_pose_deg"]["median"] > 30
