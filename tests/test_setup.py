@@ -31,7 +31,8 @@ def test_the_lock_names_no_index_and_no_url() -> None:
 
 def test_what_pyproject_asks_for_is_locked_at_a_version_that_it_allows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(requirement for extra in extras for requirement in extra)]
     packages = locked()
     for requirement in asked:
         name, _, pinned = requirement.partition("==")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -18,7 +18,7 @@ def progress(iterable: Iterable[T], *, total: int | None = None, desc: str, init
     ``total`` is the number of items when the iterable has no length; ``initial`` counts items
     that an earlier, interrupted run has done.
     """
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = initial + len(iterable)
     if sys.stderr.isatty():
         yield from tqdm(iterable, total=total, desc=desc, initial=initial, dynamic_ncols=True)
