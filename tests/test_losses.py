@@ -67,8 +67,8 @@ def test_bce_by_hand():
 
 
 def test_gradients_are_right():
-    predicted, target = (images(seed).double()[:1, :, :4, :4] for seed in (1, 2))
-    masks = images(3).double()[:1, :1, :4, :4]
+    predicted, target = (images(seed).double()[:1, :, :8, :8] for seed in (1, 2))
+    masks = images(3).double()[:1, :1, :8, :8]
     predicted.requires_grad_()
     for loss in (
         lambda x: multi_scale_gradient(x, target),

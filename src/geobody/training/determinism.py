@@ -1,5 +1,6 @@
 """Where every random number of a training comes from, and the Fabric that runs it."""
 
+import logging
 import os
 import zlib
 from collections.abc import Iterator
@@ -69,4 +70,6 @@ def make_fabric(*, precision: str, threads: int, device: str) -> Fabric:
     torch.use_deterministic_algorithms(True)
     # Filling every fresh tensor with NaN finds reads of uninitialised memory, and costs 15 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # It announces the precision on every start; params.yaml says it already.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
