@@ -115,3 +115,11 @@ def test_a_missing_or_empty_set_names_the_cure(tmp_path: Path) -> None:
     write_clip(tmp_path, "18_01", n=1, seed=0)
     with pytest.raises(DataError, match="only sequences with broken shapes"):
         read_surreal(tmp_path)
+
+
+def test_sequences_that_are_not_kept_are_not_read(tmp_path: Path) -> None:
+    write_clip(tmp_path, "01_01", n=2, seed=0)
+    write_clip(tmp_path, "01_02", n=3, seed=1).write_bytes(b"broken")
+    poses = read_surreal(tmp_path, keep=lambda names: names[:1])
+    assert poses.sequences == ("01_01",)
+    assert len(poses) == 2
