@@ -1,21 +1,15 @@
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import scipy.io
-import yaml
 
 from geobody.data.index import Index, build_index, chunks
 from geobody.errors import DataError
-from geobody.stage import PARAMS_FILE
 from h36m_tree import poses, write_tree
+from stage_runner import run_stage
 
-ROOT = Path(__file__).resolve().parents[2]
 S1 = "s_01_act_02_subact_01_ca_01"
 
 
@@ -193,24 +187,6 @@ FAULTS = {
         [S1, "is there twice", "remove one"],
     ),
 }
-
-
-def run_stage(tree, folder, name, **dataset):
-    """`python -m stages.NAME` in a folder of its own; returns the finished process."""
-    params = yaml.safe_load((ROOT / PARAMS_FILE).read_text())
-    params["dataset"] |= {
-        "root": str(tree.images),
-        "masks": str(tree.masks),
-        "manifest": str(tree.manifest),
-        "train_subjects": [1],
-        "test_subjects": [9],
-        **dataset,
-    }
-    folder.mkdir(exist_ok=True)
-    (folder / PARAMS_FILE).write_text(yaml.safe_dump(params))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{name}"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

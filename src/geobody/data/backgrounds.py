@@ -8,13 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from geobody.data.h36m import read_image
 from geobody.data.index import Index
 from geobody.errors import DataError
-from geobody.progress import progress
+from geobody.parallel import in_parallel
 from geobody.report.contact_sheet import contact_sheet
 
 _BLOCK_BYTES = 4 * 2**20
@@ -67,8 +66,7 @@ def write_backgrounds(index: Index, *, root: Path, output: Path, frames: int, jo
                 raise DataError(root / image, problem, "exclude its folder in params.yaml: dataset.exclude")
         paths = [root / image for image in images[rows]]
         tasks.append((paths, output / background_name(subject, camera), *size))
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_write_background)(*task) for task in tasks)
-    return list(progress(work, total=len(tasks), desc="backgrounds"))
+    return list(in_parallel(_write_background, tasks, total=len(tasks), desc="backgrounds", jobs=jobs))
 
 
 def read_background(
@@ -97,7 +95,8 @@ def background_figure(paths: Sequence[Path]) -> NDArray[np.uint8]:
     )
 
 
-def _write_background(paths: list[Path], output: Path, width_px: int, height_px: int) -> Path:
+def _write_background(task: tuple[list[Path], Path, int, int]) -> Path:
+    paths, output, width_px, height_px = task
     frames = np.empty((len(paths), height_px, width_px, 3), np.uint8)
     for frame, path in zip(frames, paths, strict=True):
         frame[:] = read_image(path, width_px=width_px, height_px=height_px)

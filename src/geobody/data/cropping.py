@@ -11,7 +11,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from geobody.conventions import CROP_SIDE_MM, H36M_ROOT
@@ -28,7 +27,7 @@ from geobody.geometry.cameras import (
     crop_to_image_map,
     look_at,
 )
-from geobody.progress import progress
+from geobody.parallel import in_parallel
 
 MAX_OVERSAMPLING = 16
 
@@ -107,8 +106,8 @@ def write_crops(
             )
 
     geometry: dict[str, list[NDArray]] = {}
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_crop)(task) for task in tasks())
-    for rows, (pixels, numbers) in zip(spans, progress(work, total=len(spans), desc="crops"), strict=True):
+    work = in_parallel(_crop, tasks(), total=len(spans), desc="crops", jobs=jobs)
+    for rows, (pixels, numbers) in zip(spans, work, strict=True):
         for array, part in zip(parts, pixels, strict=True):
             array[rows[0] : rows[-1] + 1] = part
         for name, values in numbers.items():
@@ -203,7 +202,6 @@ class Warp:
 
 def _crop(task: _Task) -> tuple[list[NDArray[np.uint8]], dict[str, NDArray]]:
     """Pixels (images, backgrounds, masks, difference masks) and numbers of a task's images."""
-    cv2.setNumThreads(1)
     settings, camera = task.settings, task.camera
     size_px = {"width_px": camera.width_px, "height_px": camera.height_px}
     background = read_background(task.backgrounds, subject=task.subject, camera=task.camera_number, **size_px)
