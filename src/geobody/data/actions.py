@@ -17,7 +17,7 @@ from geobody.data.kinematics import JOINT
 from geobody.data.motions import (
     Block,
     Motion,
-    blend,
+    crossfade,
     load_motions,
     mirror,
     resample,
@@ -39,7 +39,8 @@ ACTIONS: Final[dict[str, Action]] = {
         (("front", 3), ("wide", 2), ("hang", 2), ("hip", 1)), 0.45, real=0.35,
     ),
     "Eating": Action(
-        (("chair", 3.0), ("stand", 1.0)), (("mouth", 4), ("table", 3)), (("table", 4), ("lap", 1), ("carry", 2)),
+        (("chair", 3.0), ("stand", 1.0)), (("mouth", 4), ("table", 3)),
+        (("table", 4), ("lap", 1), ("carry", 2)),
         hold_s=(0.5, 1.4), look_down=0.2, turn=0.35,
     ),
     "Greeting": Action(
@@ -51,11 +52,14 @@ ACTIONS: Final[dict[str, Action]] = {
         (("hang", 2), ("hip", 2), ("front", 2), ("pocket", 2), ("crossed", 1)), hold_s=(1.2, 3.0),
     ),
     "Posing": Action(
-        (("stand", 1.0),), (("hip", 3), ("head", 2), ("crossed", 2), ("up", 1), ("aside", 1), ("chin", 1), ("behind", 1)),
-        (("hip", 3), ("hang", 2), ("behind", 1), ("head", 1), ("wide", 1)), 0.35, (0.9, 2.0), turn=1.0, real=0.5,
+        (("stand", 1.0),),
+        (("hip", 3), ("head", 2), ("crossed", 2), ("up", 1), ("aside", 1), ("chin", 1), ("behind", 1)),
+        (("hip", 3), ("hang", 2), ("behind", 1), ("head", 1), ("wide", 1)),
+        0.35, (0.9, 2.0), turn=1.0, real=0.5,
     ),
     "Purchases": Action(
-        (("stroll", 2.0), ("stand", 1.0), ("stoop", 2.0)), (("bag", 3), ("low", 2), ("shelf", 3), ("carry", 2)),
+        (("stroll", 2.0), ("stand", 1.0), ("stoop", 2.0)),
+        (("bag", 3), ("low", 2), ("shelf", 3), ("carry", 2)),
         (("bag", 4), ("hang", 1), ("carry", 2)), 0.3, look_down=0.15, stray_m=0.2, real=0.2,
     ),
     "Sitting": Action(
@@ -67,7 +71,8 @@ ACTIONS: Final[dict[str, Action]] = {
         (("lap", 3), ("prop", 3), ("low", 1)), 0.4, turn=0.3,
     ),
     "Smoking": Action(
-        (("stand", 1.5), ("chair", 2.0), ("stroll", 0.5)), (("mouth", 5), ("hang", 2), ("wide", 1), ("lap", 1)),
+        (("stand", 1.5), ("chair", 2.0), ("stroll", 0.5)),
+        (("mouth", 5), ("hang", 2), ("wide", 1), ("lap", 1)),
         (("hang", 2), ("pocket", 2), ("lap", 1), ("crossed", 2)), hold_s=(0.6, 1.6),
     ),
     "Photo": Action(
@@ -75,8 +80,10 @@ ACTIONS: Final[dict[str, Action]] = {
         (("camera", 5), ("carry", 2), ("hang", 1)), 0.9, (0.8, 2.2), turn=0.9,
     ),
     "Waiting": Action(
-        (("stand", 2.0), ("stroll", 1.0), ("chair", 0.5)), (("hip", 2), ("pocket", 2), ("crossed", 3), ("head", 1), ("hang", 2)),
-        (("hip", 2), ("pocket", 2), ("hang", 2), ("behind", 1), ("chin", 1)), 0.5, (1.2, 3.0), turn=0.9, real=0.15,
+        (("stand", 2.0), ("stroll", 1.0), ("chair", 0.5)),
+        (("hip", 2), ("pocket", 2), ("crossed", 3), ("head", 1), ("hang", 2)),
+        (("hip", 2), ("pocket", 2), ("hang", 2), ("behind", 1), ("chin", 1)),
+        0.5, (1.2, 3.0), turn=0.9, real=0.15,
     ),
     "Walking": Action((("walk", 1.0),), (("swing", 1),), (("swing", 1),), speed_m_s=1.15, look_down=0.08),
     "WalkDog": Action(
@@ -100,9 +107,13 @@ _ARMS: Final = {
 def style_of(subject: int, seed: int) -> Style:
     """The style of a subject: the same for all of their sequences under one seed."""
     rng = np.random.default_rng([seed, 77, subject])
+    start = np.random.default_rng([seed, 78]).random(2)
+    # Additive recurrences spread tempo and swing evenly over the few subjects there are.
+    tempo = (start[0] + 0.618034 * subject) % 1
+    swing = (start[1] + 0.754878 * subject) % 1
     return Style(
-        tempo=rng.uniform(0.85, 1.25), lean=rng.normal(0, 0.05), hunch=rng.uniform(-0.05, 0.22),
-        swing=rng.uniform(0.6, 1.4), elbows=rng.uniform(-0.25, 0.4), width_m=rng.uniform(0.075, 0.14),
+        tempo=0.85 + 0.4 * tempo, lean=rng.normal(0, 0.05), hunch=rng.uniform(-0.05, 0.22),
+        swing=0.6 + 0.8 * swing, elbows=rng.uniform(-0.25, 0.4), width_m=rng.uniform(0.075, 0.14),
         toe_out=rng.uniform(0.05, 0.35), head=rng.normal(0, 0.08), liveliness=rng.uniform(0.7, 1.4),
         left_handed=bool(rng.random() < 0.4),
     )  # fmt: skip
@@ -123,14 +134,18 @@ def _with_takes(
 ) -> Array:
     """Poses whose torso sways as in real takes and whose arms are a real take's for a share of the time."""
     frames, mixed = len(poses), poses.copy()
+    if not blocks:  # a small folder has no take for some subjects
+        return mixed
     sway = _snippet(rng, blocks, frames)[:, _TORSO]
     mixed[:, _TORSO] += torso * np.clip(sway - sway.mean(axis=0), -0.35, 0.35)
+    if arms == 0:
+        return mixed
     times = gait.key_times(rng, frames, 1.0, 2.5)
     real = _snippet(rng, blocks, frames)
     for side in ("left", "right"):
         on = (rng.random((len(times), 1)) < arms).astype(float)
         weight = gait.keyed(times, on, frames, 0.7)
-        mixed[:, _ARMS[side]] = blend(mixed[:, _ARMS[side]], real[:, _ARMS[side]], weight)
+        mixed[:, _ARMS[side]] = crossfade(mixed[:, _ARMS[side]], real[:, _ARMS[side]], weight)
     return mixed
 
 
@@ -173,7 +188,7 @@ def surreal_sequences(*, count: int, frames: int, seed: int, motions: Path) -> l
     """``count`` varied sequences of ``frames`` poses at 30 Hz from the training subjects' motion alone.
 
     By turns a real snippet, a performance of a random action in a style of its own, and a mix: the
-    legs and root of one with the upper body of the other; half of them mirrored, all turned about.
+    legs and root of one with the upper body of others; half of them mirrored, all turned about.
     """
     blocks = subject_blocks(load_motions(motions))
     own = [block for subject in TRAIN_SUBJECTS for block in blocks[subject]]
@@ -183,13 +198,15 @@ def surreal_sequences(*, count: int, frames: int, seed: int, motions: Path) -> l
         rng = np.random.default_rng([seed, 4242, number])
         spec, style = specs[int(rng.integers(len(specs)))], style_of(1000 + number, seed)
         acted = _perform(rng, spec, style, own, frames=frames, heading=rng.uniform(0, 2 * np.pi))
-        kind = ("real", "act", "mix")[number % 3]
+        kind = ("real", "act", "mix")[number % 3] if own else "act"
         if kind != "act":
             real = _snippet(rng, own, frames)
             upper = [j for j in range(24) if j in (*_TORSO, *_ARMS["left"], *_ARMS["right"])]
             poses = acted.poses.copy() if kind == "mix" else real
             if kind == "mix":
                 poses[:, upper] = real[:, upper]
+                side = _ARMS["left" if rng.random() < 0.5 else "right"]
+                poses[:, side] = _snippet(rng, own, frames)[:, side]
             acted = Motion(poses, np.zeros((frames, 3)) if kind == "real" else acted.transl_m, "", "")
             acted = turned(acted, rng.uniform(0, 2 * np.pi))
         if rng.random() < 0.5:

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 RATE_HZ: Final = 30.0
 LEG_M: Final = -FIGURE_OFFSETS_M[4][1] - FIGURE_OFFSETS_M[7][1]
 HIP_DROP_M: Final = -FIGURE_OFFSETS_M[1][1]
-STAND_M: Final = ANKLE_HEIGHT_M + 0.985 * LEG_M + HIP_DROP_M
+STAND_M: Final = ANKLE_HEIGHT_M + 0.994 * LEG_M + HIP_DROP_M
 ROOM_RADIUS_M: Final = 1.0
 
 
@@ -97,9 +97,9 @@ def walking_path(
         ahead = at + 0.5 * heading_vector(np.asarray(heading))
         inward = np.arctan2(-ahead[0], -ahead[1]) - heading
         inward = (inward + np.pi) % (2 * np.pi) - np.pi
-        urge = np.clip((np.hypot(*ahead) - 0.4) / (ROOM_RADIUS_M - 0.4), 0, 1.3)
+        urge = np.clip((np.hypot(*ahead) - 0.35) / (ROOM_RADIUS_M - 0.35), 0, 1.6)
         away = curl * abs(inward) if abs(inward) > 2.2 else inward
-        wanted = wander[i] + 1.3 * urge * np.clip(away, -1.4, 1.4)
+        wanted = wander[i] * (1 - min(urge, 0.8)) + 1.4 * urge * np.clip(away, -1.2, 1.2)
         rate += (wanted - rate) * 0.15
         heading += rate / RATE_HZ
         pace = speed_m_s * (1 - 0.3 * min(abs(rate) / 1.8, 1.0))
@@ -164,7 +164,7 @@ def pelvis_height(place: Array, feet: Feet, wanted_m: Array) -> Array:
     """Heights (T,) of the pelvis: as wanted, but never so high that a standing foot would leave the floor."""
     apart = np.linalg.norm(feet.position[:, :, [0, 2]] - place[:, None], axis=-1)
     apart = np.maximum(apart - 0.07, 0)
-    highest = feet.position[:, :, 1] + np.sqrt(np.maximum((0.99 * LEG_M) ** 2 - apart**2, 0.04)) + HIP_DROP_M
+    highest = feet.position[:, :, 1] + np.sqrt(np.maximum((0.995 * LEG_M) ** 2 - apart**2, 0.04)) + HIP_DROP_M
     return np.asarray(gaussian_filter1d(np.minimum(wanted_m, highest.min(axis=1)), 2.0, mode="nearest"))
 
 

@@ -29,8 +29,8 @@ HANDS: Final[dict[str, tuple[tuple[float, float, float], tuple[float, float, flo
     "up": ((0.36, 0.46, 0.12), (1.0, -0.3, 0.3), 0.08),
     "wave": ((0.38, 0.36, 0.16), (0.8, -1.0, 0.0), 0.09),
     "shake": ((0.14, 0.0, 0.42), (0.5, -1.0, -0.5), 0.04),
-    "mouth": ((0.09, 0.19, 0.24), (0.8, -1.0, 0.2), 0.02),
-    "ear": ((0.19, 0.25, 0.10), (1.0, -1.0, 0.3), 0.02),
+    "mouth": ((0.085, 0.185, 0.22), (0.8, -1.0, 0.2), 0.015),
+    "ear": ((0.16, 0.25, 0.10), (0.8, -1.0, 0.3), 0.015),
     "camera": ((0.12, 0.27, 0.30), (0.9, -1.0, 0.2), 0.03),
     "chin": ((0.08, 0.11, 0.22), (0.6, -1.0, 0.2), 0.02),
     "head": ((0.16, 0.40, -0.02), (1.0, 0.5, 0.4), 0.03),
@@ -107,7 +107,7 @@ def _place(rng: np.random.Generator, hand: str, style: Style) -> Array:
 
 
 def _outside(wrist: Array) -> Array:
-    """Wrists (T,3) moved out of an upright elliptic trunk and out of a ball around the head."""
+    """Wrists (T,3) moved out of an upright elliptic trunk, away from the shoulder and out of the head."""
     half = np.array([0.20, 0.17])
     flat = wrist[:, [0, 2]] / half
     radius = np.linalg.norm(flat + np.array([0.1, 0.0]), axis=1, keepdims=True)
@@ -115,6 +115,9 @@ def _outside(wrist: Array) -> Array:
     inside = np.clip((0.24 - wrist[:, 1:2]) / 0.08, 0, 1)
     out = wrist.copy()
     out[:, [0, 2]] += half * direction * np.maximum(1.05 - radius, 0) * inside
+    # Close to the shoulder an arm has no direction: it passes in front instead.
+    close = 0.20 - np.linalg.norm(out - np.array([0.18, 0.16, -0.03]), axis=1, keepdims=True)
+    out += 1.7 * np.maximum(close, 0) * np.array([0.5, 0.0, 0.87])
     head = np.array([0.0, 0.37, 0.03])
     gap = np.linalg.norm(out - head, axis=1, keepdims=True)
     return np.asarray(out + (out - head) / np.maximum(gap, 1e-6) * np.maximum(0.17 - gap, 0))
@@ -135,13 +138,13 @@ def _hands(
     for which in range(2):
         keys = np.stack([_place(rng, name, style) for name in names[which]])
         own = times + (0 if which == 0 else rng.uniform(-0.15, 0.4))
-        track = gait.keyed(own, keys, frames, 0.65 / style.tempo)
+        track = gait.keyed(own, keys, frames, 0.8 / style.tempo)
         track[:, :3] += (
             0.012 * style.liveliness * gait.smooth_noise(rng, frames=frames, knot_s=0.5, channels=3)
         )
         free = np.array([[1.0 if name == "swing" else 0.0] for name in names[which]])
         tracks.append(np.concatenate([_outside(track[:, :3]), track[:, 3:]], axis=1))
-        swings.append(gait.keyed(own, free, frames, 0.65 / style.tempo)[:, 0])
+        swings.append(gait.keyed(own, free, frames, 0.8 / style.tempo)[:, 0])
     return tracks[0], tracks[1], swings[0], swings[1]
 
 
@@ -185,9 +188,14 @@ def upright_legs(
     if way in ("stand", "stoop", "crouch"):
         across = np.column_stack([np.cos(facing), -np.sin(facing)])
         place = place + 0.035 * style.liveliness * sway[:, :1] * across
-        drop = drop + 0.012 * (1 + sway[:, 1]) * style.liveliness
+        drop = drop + 0.006 * (1 + sway[:, 1]) * style.liveliness
     feet = gait.footsteps(place, facing, step_s=float(step_s), width_m=style.width_m, toe_out=style.toe_out)
-    wanted = gait.STAND_M - 0.01 - drop
+    if way == "crouch":
+        # Deep down, the heels leave the floor.
+        heel = 0.75 * np.clip(drop / 0.38 - 0.3, 0, 1)[:, None]
+        raised = feet.position + np.stack([0 * heel, 0.12 * np.sin(heel), 0 * heel], axis=-1)
+        feet = gait.Feet(raised, feet.heading, feet.pitch + heel)
+    wanted = gait.STAND_M - 0.002 - drop
     height = gait.pelvis_height(place, feet, wanted)
     pelvis = np.column_stack([place[:, 0], height, place[:, 1]])
     return Legs(pelvis, facing, tilt, feet, _poles(frames, 0.15 + style.toe_out))
@@ -279,12 +287,10 @@ def assemble(rng: np.random.Generator, legs: Legs, action: Action, style: Style)
     bow = action.bend * np.maximum(
         gait.smooth_noise(rng, frames=frames, knot_s=1.1, channels=1)[:, 0] - 0.9, 0
     )
-    root = Rotation.from_euler(
-        "YXZ",
-        np.column_stack(
-            [legs.heading - 0.12 * stride, legs.tilt + style.lean + 0.3 * bow, 0.03 * noise[:, 0]]
-        ),
+    angles = np.column_stack(
+        [legs.heading - 0.12 * stride, legs.tilt + style.lean + 0.3 * bow, 0.03 * noise[:, 0]]
     )
+    root = Rotation.from_euler("YXZ", angles)
     poses[:, 0] = root.as_rotvec()
     stoop = 1.2 * np.maximum(legs.tilt, 0)
     flex = style.hunch + 0.05 * noise[:, 1] + bow + stoop - 0.6 * np.minimum(legs.tilt, 0)
