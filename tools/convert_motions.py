@@ -1,6 +1,7 @@
-"""Convert clips of motion capture to data/motions/*.npz: 30 Hz, 24 joints, float16 axis-angle.
+r"""Convert clips of motion capture to data/motions/*.npz: 30 Hz, 24 joints, float16 axis-angle.
 
-    python tools/convert_motions.py CLIP... --out data/motions --source TEXT --licence TEXT --acknowledgement TEXT
+    python tools/convert_motions.py CLIP... --out data/motions \
+        --source TEXT --licence TEXT --acknowledgement TEXT
 
 A clip is a .bvh or a DeepMimic .txt. data/motions/README.md has the calls that made what is committed.
 """

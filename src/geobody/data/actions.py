@@ -113,7 +113,7 @@ def style_of(subject: int, seed: int) -> Style:
     swing = (start[1] + 0.754878 * subject) % 1
     return Style(
         tempo=0.85 + 0.4 * tempo, lean=rng.normal(0, 0.05), hunch=rng.uniform(-0.05, 0.22),
-        swing=0.6 + 0.8 * swing, elbows=rng.uniform(-0.25, 0.4), width_m=rng.uniform(0.075, 0.14),
+        swing=0.6 + 0.8 * swing, elbows=rng.uniform(-0.25, 0.4), width_m=rng.uniform(0.08, 0.15),
         toe_out=rng.uniform(0.05, 0.35), head=rng.normal(0, 0.08), liveliness=rng.uniform(0.7, 1.4),
         left_handed=bool(rng.random() < 0.4),
     )  # fmt: skip

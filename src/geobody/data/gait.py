@@ -4,6 +4,7 @@ Floor coordinates are (x, z) of SMPL's y-up frame in metres; a heading is a rota
 radians, zero facing +z.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ from geobody.data.kinematics import ANKLE_HEIGHT_M, FIGURE_OFFSETS_M
 Array = NDArray[np.float64]
 
 RATE_HZ: Final = 30.0
-LEG_M: Final = -FIGURE_OFFSETS_M[4][1] - FIGURE_OFFSETS_M[7][1]
+LEG_M: Final = math.hypot(*FIGURE_OFFSETS_M[4]) + math.hypot(*FIGURE_OFFSETS_M[7])
 HIP_DROP_M: Final = -FIGURE_OFFSETS_M[1][1]
 STAND_M: Final = ANKLE_HEIGHT_M + 0.994 * LEG_M + HIP_DROP_M
 ROOM_RADIUS_M: Final = 1.0
@@ -163,7 +164,7 @@ def footsteps(
 def pelvis_height(place: Array, feet: Feet, wanted_m: Array) -> Array:
     """Heights (T,) of the pelvis: as wanted, but never so high that a standing foot would leave the floor."""
     apart = np.linalg.norm(feet.position[:, :, [0, 2]] - place[:, None], axis=-1)
-    apart = np.maximum(apart - 0.07, 0)
+    apart = np.maximum(apart - FIGURE_OFFSETS_M[1][0], 0)
     highest = feet.position[:, :, 1] + np.sqrt(np.maximum((0.995 * LEG_M) ** 2 - apart**2, 0.04)) + HIP_DROP_M
     return np.asarray(gaussian_filter1d(np.minimum(wanted_m, highest.min(axis=1)), 2.0, mode="nearest"))
 

@@ -1,8 +1,8 @@
 """Forward and inverse kinematics of a plain 24-joint figure in SMPL's rest frame.
 
-The figure has an average adult's bone lengths, with its limbs exactly along the axes, and no
-surface. It serves to place hands and feet when motion is generated and to check what readers
-return; bodies bring their own lengths.
+The figure has the mean open body's bones, rounded to millimetres and exactly symmetric, and no surface.
+It serves to place hands and feet when motion is generated and to check what readers return; bodies bring
+their own lengths.
 """
 
 from typing import Final
@@ -16,13 +16,13 @@ from geobody.conventions import SMPL_JOINTS, SMPL_PARENTS
 Array = NDArray[np.float64]
 
 FIGURE_OFFSETS_M: Final[tuple[tuple[float, float, float], ...]] = (
-    (0.0, 0.0, 0.0), (0.07, -0.09, 0.0), (-0.07, -0.09, 0.0), (0.0, 0.11, -0.02),
-    (0.0, -0.39, 0.0), (0.0, -0.39, 0.0), (0.0, 0.135, 0.0),
-    (0.0, -0.40, 0.0), (0.0, -0.40, 0.0), (0.0, 0.055, 0.02),
-    (0.0, -0.06, 0.12), (0.0, -0.06, 0.12), (0.0, 0.21, -0.03),
-    (0.08, 0.12, -0.02), (-0.08, 0.12, -0.02), (0.0, 0.09, 0.04),
-    (0.10, 0.04, -0.01), (-0.10, 0.04, -0.01), (0.26, 0.0, 0.0), (-0.26, 0.0, 0.0),
-    (0.25, 0.0, 0.0), (-0.25, 0.0, 0.0), (0.085, 0.0, 0.0), (-0.085, 0.0, 0.0),
+    (0.0, 0.0, 0.0), (0.112, -0.016, -0.008), (-0.112, -0.016, -0.008), (0.0, 0.081, -0.039),
+    (0.027, -0.381, 0.0), (-0.027, -0.381, 0.0), (0.0, 0.153, 0.014),
+    (0.030, -0.432, 0.0), (-0.030, -0.432, 0.0), (0.0, 0.127, -0.010),
+    (0.009, -0.050, 0.141), (-0.009, -0.050, 0.141), (0.0, 0.183, 0.037),
+    (0.023, 0.107, 0.052), (-0.023, 0.107, 0.052), (0.0, 0.097, 0.033),
+    (0.151, -0.020, -0.004), (-0.151, -0.020, -0.004), (0.259, 0.0, 0.0), (-0.259, 0.0, 0.0),
+    (0.232, 0.0, 0.0), (-0.232, 0.0, 0.0), (0.101, 0.0, 0.0), (-0.101, 0.0, 0.0),
 )  # fmt: skip
 """Rest position of each joint relative to its parent, metres, body frame."""
 
@@ -49,6 +49,14 @@ def normalise(vectors: Array) -> Array:
     """Unit vectors along the last axis."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(length, 1e-9)
+
+
+def least_rotation(start: Array, end: Array) -> Array:
+    """The smallest rotation (3,3) that turns one direction (3,) into another."""
+    start, end = normalise(start), normalise(end)
+    axis = np.cross(start, end)
+    angle = np.arctan2(np.linalg.norm(axis), float(start @ end))
+    return Rotation.from_rotvec(normalise(axis) * angle).as_matrix()
 
 
 def two_bone(target: Array, pole: Array, upper_m: float, lower_m: float) -> tuple[Array, Array, Array]:
@@ -101,11 +109,15 @@ def leg_rotations(ankle: Array, pole: Array, foot_to_pelvis: Array, side: int) -
     """
     prefix = "left_" if side > 0 else "right_"
     offsets = np.asarray(FIGURE_OFFSETS_M)
-    upper_m = abs(offsets[JOINT[prefix + "knee"]][1])
-    lower_m = abs(offsets[JOINT[prefix + "ankle"]][1])
+    thigh, shin = offsets[JOINT[prefix + "knee"]], offsets[JOINT[prefix + "ankle"]]
+    upper_m, lower_m = float(np.linalg.norm(thigh)), float(np.linalg.norm(shin))
     upper, across, flexion = two_bone(ankle - offsets[JOINT[prefix + "hip"]], pole, upper_m, lower_m)
-    hip_matrix = np.stack([np.cross(-upper, across), -upper, across], axis=-1)
-    knee = np.stack([flexion, 0 * flexion, 0 * flexion], axis=-1)
-    shank = hip_matrix @ Rotation.from_rotvec(knee).as_matrix()
+    # A leg straight down whose knee is a hinge about x; then each bone from its own rest direction.
+    straight = np.stack([np.cross(-upper, across), -upper, across], axis=-1)
+    bend = Rotation.from_rotvec(np.stack([flexion, 0 * flexion, 0 * flexion], axis=-1)).as_matrix()
+    down = np.array([0.0, -1.0, 0.0])
+    hip_matrix, shank = straight @ least_rotation(thigh, down), straight @ bend @ least_rotation(shin, down)
+    knee = np.swapaxes(hip_matrix, 1, 2) @ shank
     foot = np.swapaxes(shank, 1, 2) @ foot_to_pelvis
-    return Rotation.from_matrix(hip_matrix).as_rotvec(), knee, Rotation.from_matrix(foot).as_rotvec()
+    turns = [Rotation.from_matrix(matrix).as_rotvec() for matrix in (hip_matrix, knee, foot)]
+    return turns[0], turns[1], turns[2]

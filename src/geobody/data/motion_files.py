@@ -7,7 +7,7 @@ source's limb points, whatever the lengths. The torso needs none: both rest pose
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from geobody.conventions import SMPL_PARENTS
-from geobody.data.kinematics import FIGURE_OFFSETS_M, JOINT, normalise
+from geobody.data.kinematics import FIGURE_OFFSETS_M, JOINT, least_rotation
 from geobody.errors import DataError
 
 Array = NDArray[np.float64]
 
 RATE_HZ: Final = 30.0
-_LEG_M: Final = 0.79
+_LEG_M: Final = 0.815
 
 _ROLES: Final[dict[str, tuple[str, ...]]] = {
     "hip": ("upleg", "thigh", "hip", "upperleg"),
@@ -206,10 +206,7 @@ def _rest_axes(clip: Clip) -> Array:
 
 def _turned(clip: Clip, axes: Array) -> Clip:
     rotations = axes @ clip.rotations @ axes.T
-    return Clip(
-        clip.path, clip.names, clip.parents, clip.offsets @ axes.T, rotations, clip.root @ axes.T, clip.frame_s,
-        clip.roles, clip.spine, clip.neck,
-    )  # fmt: skip
+    return replace(clip, offsets=clip.offsets @ axes.T, rotations=rotations, root=clip.root @ axes.T)
 
 
 def _without_calibration(clip: Clip) -> Clip:
@@ -218,15 +215,13 @@ def _without_calibration(clip: Clip) -> Clip:
     jump = np.sqrt(np.mean(Rotation.from_matrix(way).magnitude() ** 2))
     if len(clip.rotations) < 3 or jump < np.deg2rad(15):
         return clip
-    return Clip(
-        clip.path, clip.names, clip.parents, clip.offsets, clip.rotations[1:], clip.root[1:], clip.frame_s,
-        clip.roles, clip.spine, clip.neck,
-    )  # fmt: skip
+    return replace(clip, rotations=clip.rotations[1:], root=clip.root[1:])
 
 
 _MIMIC_JOINTS: Final = (
-    # name, parent, position relative to the parent in the humanoid's axes (x forwards, y up, z right), values
-    ("pelvis", -1, (0.0, 0.0, 0.0), 4), ("chest", 0, (0.0, 0.236151, 0.0), 4), ("neck", 1, (0.0, 0.223894, 0.0), 4),
+    # name, parent, position relative to the parent in the humanoid's axes (x front, y up, z right), values
+    ("pelvis", -1, (0.0, 0.0, 0.0), 4), ("chest", 0, (0.0, 0.236151, 0.0), 4),
+    ("neck", 1, (0.0, 0.223894, 0.0), 4),
     ("right_hip", 0, (0.0, 0.0, 0.084887), 4), ("right_knee", 3, (0.0, -0.421546, 0.0), 1),
     ("right_ankle", 4, (0.0, -0.40987, 0.0), 4),
     ("right_shoulder", 1, (-0.02405, 0.2435, 0.18311), 4), ("right_elbow", 6, (0.0, -0.274788, 0.0), 1),
@@ -275,10 +270,9 @@ def read_deepmimic(path: Path) -> Clip:
             rotations[:, joint] = Rotation.from_euler("Z", block).as_matrix()
     names = tuple(name for name, *_ in _MIMIC_JOINTS)
     roles = {name: i for i, name in enumerate(names) if name in JOINT and name != "neck"}
-    clip = Clip(
-        path, names, tuple(parent for _, parent, *_ in _MIMIC_JOINTS), np.array([offset for _, _, offset, _ in _MIMIC_JOINTS]),
-        rotations, values[:, 1:4], frame_s, roles, (1,), (2,),
-    )  # fmt: skip
+    parents = tuple(parent for _, parent, *_ in _MIMIC_JOINTS)
+    offsets = np.array([offset for _, _, offset, _ in _MIMIC_JOINTS])
+    clip = Clip(path, names, parents, offsets, rotations, values[:, 1:4], frame_s, roles, (1,), (2,))
     return _turned(clip, np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
 
 
@@ -288,13 +282,6 @@ def _along(chain: list[Array], fraction: float) -> Array:
     low = min(int(at), len(chain) - 2)
     way = Rotation.from_matrix(np.swapaxes(chain[low], 1, 2) @ chain[low + 1]).as_rotvec()
     return np.asarray(chain[low] @ Rotation.from_rotvec(way * (at - low)).as_matrix())
-
-
-def _least_rotation(start: Array, end: Array) -> Array:
-    start, end = normalise(start), normalise(end)
-    axis = np.cross(start, end)
-    angle = np.arctan2(np.linalg.norm(axis), float(start @ end))
-    return Rotation.from_rotvec(normalise(axis) * angle).as_matrix()
 
 
 def retarget(clip: Clip) -> tuple[Array, Array]:
@@ -321,12 +308,12 @@ def retarget(clip: Clip) -> tuple[Array, Array]:
         if role == "collar":
             pass
         elif follower in clip.roles:
-            fix = _least_rotation(figure[JOINT[follower]], _rest_way(clip, joint, clip.roles[follower]))
+            fix = least_rotation(figure[JOINT[follower]], _rest_way(clip, joint, clip.roles[follower]))
         elif role in ("wrist", "elbow"):
             ends = [j for j, parent in enumerate(clip.parents) if parent == joint and np.any(clip.offsets[j])]
             bone = figure[JOINT[f"{side}_hand"]]
             way = clip.offsets[ends[0]] if ends else _rest_way(clip, clip.parents[joint], joint)
-            fix = _least_rotation(bone, way)
+            fix = least_rotation(bone, way)
         known[name] = turned[:, joint] @ fix
     poses = np.zeros((len(turned), 24, 3))
     whole = np.zeros((len(turned), 24, 3, 3))

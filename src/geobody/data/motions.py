@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.spatial.transform import Rotation
 
 from geobody.conventions import SMPL_MIRROR, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.motion_files import RATE_HZ, read_bvh, read_deepmimic, retarget
@@ -45,7 +45,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Block:
-    """A contiguous part of a take, ``start`` to ``stop`` in its frames at 30 Hz, that is one subject's alone."""
+    """A contiguous part of a take, frames ``start`` to ``stop`` at 30 Hz, that is one subject's alone."""
 
     motion: Motion
     take: str
@@ -159,17 +159,16 @@ def mirror(motion: Motion) -> Motion:
 
 def resample(motion: Motion, times: Array, rate_hz: float) -> Motion:
     """The motion, sampled at ``rate_hz``, at other ``times`` (seconds, within it): slerp and linear."""
-    clock = np.arange(len(motion)) / rate_hz
-    times = np.clip(times, 0, clock[-1])
-    poses = np.stack(
-        [Slerp(clock, Rotation.from_rotvec(motion.poses[:, j]))(times).as_rotvec() for j in range(24)], axis=1
-    )
-    transl = np.stack([np.interp(times, clock, motion.transl_m[:, c]) for c in range(3)], axis=1)
+    at = np.clip(times * rate_hz, 0, len(motion) - 1)
+    low = np.minimum(at.astype(np.int64), len(motion) - 2)
+    part = at - low
+    poses = blend(motion.poses[low], motion.poses[low + 1], part[:, None])
+    transl = motion.transl_m[low] + part[:, None] * (motion.transl_m[low + 1] - motion.transl_m[low])
     return replace(motion, poses=poses, transl_m=transl)
 
 
 def stretch(motion: Motion, frames: int, *, start_s: float, tempo: float, rate_hz: float = RATE_HZ) -> Motion:
-    """``frames`` of a motion from ``start_s`` on, ``tempo`` times as fast, running back and forth at its ends."""
+    """``frames`` of a motion from ``start_s`` on, ``tempo`` times as fast; it runs back from its end."""
     length = (len(motion) - 1) / rate_hz
     phase = (start_s + tempo * np.arange(frames) / rate_hz) % (2 * length)
     return resample(motion, np.where(phase > length, 2 * length - phase, phase), rate_hz)
@@ -188,6 +187,23 @@ def blend(first: Array, second: Array, weight: Array) -> Array:
     shape = first.shape
     start = Rotation.from_rotvec(first.reshape(-1, 3))
     way = (start.inv() * Rotation.from_rotvec(second.reshape(-1, 3))).as_rotvec().reshape(shape)
+    part = Rotation.from_rotvec((way * np.broadcast_to(weight, shape[:2])[..., None]).reshape(-1, 3))
+    return np.asarray((start * part).as_rotvec().reshape(shape))
+
+
+def crossfade(first: Array, second: Array, weight: Array) -> Array:
+    """As ``blend`` for two motions (T,J,3), without jumps where they come to be half a turn apart.
+
+    The way from one to the other then goes on round the same side instead of changing to the shorter.
+    """
+    shape = first.shape
+    start = Rotation.from_rotvec(first.reshape(-1, 3))
+    way = (start.inv() * Rotation.from_rotvec(second.reshape(-1, 3))).as_rotvec().reshape(shape)
+    for t in range(1, len(way)):
+        angle = np.linalg.norm(way[t], axis=-1, keepdims=True)
+        other = way[t] * (1 - 2 * np.pi / np.maximum(angle, 1e-9))
+        nearer = np.linalg.norm(other - way[t - 1], axis=-1) < np.linalg.norm(way[t] - way[t - 1], axis=-1)
+        way[t] = np.where(nearer[:, None] & (angle > 1.0), other, way[t])
     part = Rotation.from_rotvec((way * np.broadcast_to(weight, shape[:2])[..., None]).reshape(-1, 3))
     return np.asarray((start * part).as_rotvec().reshape(shape))
 
