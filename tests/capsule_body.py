@@ -132,7 +132,9 @@ def capsule_body() -> dict[str, np.ndarray]:
     for k in range(4, N_BETAS):
         # Smooth in space and even in x, so that every shape stays mirror symmetric.
         waves = rng.normal(size=3) * 4
-        phase = np.cos(np.abs(template[:, 0]) * waves[0] + template[:, 1] * waves[1] + template[:, 2] * waves[2])
+        phase = np.cos(
+            np.abs(template[:, 0]) * waves[0] + template[:, 1] * waves[1] + template[:, 2] * waves[2]
+        )
         shapedirs[:, :, k] = 0.01 * phase[:, None] * template
     parents = np.array([2**32 - 1, *SMPL_PARENTS[1:]], dtype=np.uint32)
     return {

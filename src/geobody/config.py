@@ -40,6 +40,12 @@ class Body(Section):
     """[open] builds the open body; [] when ``model`` is a licensed file."""
     model: str = "data/body/open_1723.npz"
     """File of the body that every later stage uses."""
+    bodies: Annotated[int, Field(ge=30, le=20_000)] = 1200
+    """Sampled adults that the shape space is fitted to; a tenth as many judge it."""
+    poses: Annotated[int, Field(ge=60, le=20_000)] = 300
+    """Random poses that the pose correctives and Human3.6M's joints are fitted to."""
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1000, le=12_000)], ...], Field(min_length=1)] = (6890, 3445, 1723)
+    """Vertices of each mesh; every smaller one is a subset of the larger ones."""
 
 
 class Synth(Section):
@@ -167,6 +173,8 @@ class Encdec(Section):
     """Share of the encoder's images that stand before another crop's background, for ``rhodin``."""
     turn_deg: NonNegative = 10.0
     """Standard deviation of the in-plane rotation of each view, for ``rhodin``."""
+    appearance_from: Literal["sequence", "subject"] = "sequence"
+    """Where another time of a person is taken from, whose clothes must be the same, for ``rhodin``."""
     held_out_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.07
     """Share of each training sequence, its last frames, that is never trained on but reported."""
 
@@ -259,7 +267,7 @@ class Prior(Section):
 class GanPrior(Section):
     """The adversarial prior on pose and shape."""
 
-    steps: Count = 1200
+    steps: Count = 600
     """Length of the training: one step of the discriminators and one of the generator each."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Real poses in a step; generated, noisy and shuffled ones are as many each."""

@@ -26,7 +26,9 @@ LANDMARKS: Final = (
 """Names, in smplx's own spelling, of the 21 vertices that smplx appends to the joints."""
 
 ROOT_PARENT: Final = 2**32 - 1
-CURE: Final = "make it with `python -m stages.body`, or convert a licensed file to the format in data/README.md"
+CURE: Final = (
+    "make it with `python -m stages.body`, or convert a licensed file to the format in data/README.md"
+)
 ROW_SUM_TOLERANCE: Final = 1e-4
 
 
