@@ -32,6 +32,7 @@ def main(job: Job) -> str:
             spoil_strength=settings.spoil_strength,
             background_fraction=settings.background_fraction,
             turn_deg=settings.turn_deg,
+            appearance_from=settings.appearance_from,
         ),
         held_out_fraction=settings.held_out_fraction,
         steps=settings.steps,

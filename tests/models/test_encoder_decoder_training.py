@@ -33,8 +33,7 @@ def crops(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quadruples(crops):
-    views = crops.views(split="train")
-    return Quadruples(views, crops.table["subject"][views[:, 0]])
+    return Quadruples.of(crops, crops.views(split="train"), appearance_from="subject")
 
 
 def settings(tmp_path, **changes):
@@ -72,16 +71,14 @@ def test_a_quadruple_is_two_cameras_of_two_instants_of_one_person(crops, quadrup
     np.testing.assert_array_equal(table["instant"][rows[:, 0]], table["instant"][quadruples.views[:, 0]])
 
 
-def test_every_other_instant_of_the_person_is_drawn(crops, quadruples):
-    generator = torch.Generator().manual_seed(0)
-    instants = np.zeros(400, np.int64)
-    others = quadruples.rows(instants, generator).reshape(-1, 4)[:, 2]
-    seen = np.unique(crops.table["instant"][others])
-    subject = quadruples.subjects[0]
-    expected = np.unique(crops.table["instant"][crops.table["subject"] == subject])
-    np.testing.assert_array_equal(
-        seen, np.setdiff1d(expected, crops.table["instant"][quadruples.views[0, 0]])
-    )
+@pytest.mark.parametrize(("appearance_from", "names"), [("subject", 1), ("sequence", 3)])
+def test_every_other_instant_of_the_same_looks_is_drawn(crops, appearance_from, names):
+    views, table = crops.views(split="train"), crops.table
+    drawn = Quadruples.of(crops, views, appearance_from=appearance_from)
+    others = drawn.rows(np.zeros(400, np.int64), torch.Generator().manual_seed(0)).reshape(-1, 4)[:, 2]
+    keys = np.stack([table[name] for name in ("subject", "action", "subaction")[:names]], axis=1)
+    alike = (keys == keys[views[0, 0]]).all(1) & (table["instant"] != table["instant"][views[0, 0]])
+    np.testing.assert_array_equal(np.unique(table["instant"][others]), np.unique(table["instant"][alike]))
 
 
 def test_partners_are_the_same_instant_for_points_and_the_other_for_looks():
@@ -248,11 +245,14 @@ def test_same_seed_same_weights_and_a_resumed_training_too(tmp_path, crops, arm,
 
 
 def test_training_learns_where_people_are(tmp_path, crops):
-    """In 150 steps the mask terms fall far below what an empty or full alpha has."""
-    train_encoder_decoder(crops, **settings(tmp_path, steps=150, recipe=Recipe(same_view_fraction=0.4)))
+    """In 60 steps the overlap of alpha and mask gets far better than at the start."""
+    train_encoder_decoder(
+        crops, **settings(tmp_path, steps=60, learning_rate=3e-3, recipe=Recipe(same_view_fraction=0.4))
+    )
     lines = (tmp_path / "curves.csv").read_text().splitlines()
     dice = lines[0].split(",").index("mask_dice")
     first, last = (float(lines[i].split(",")[dice]) for i in (1, -1))
+    print(first, last)
     assert last < 0.75 * first
 
 

@@ -46,7 +46,8 @@ class Recipe:
     persons and light, alike in the four images of a quadruple (see `data.augmentation`);
     ``spoil_strength`` adds noise and holes to what the encoder sees, and a share
     ``background_fraction`` of that stands before another item's background. ``turn_deg`` is the
-    standard deviation of each view's roll.
+    standard deviation of each view's roll. L_app comes from another instant of the same "sequence", in
+    which clothes stay the same, or of any of the "subject"'s.
     """
 
     same_view_fraction: float = 0.0
@@ -54,26 +55,34 @@ class Recipe:
     spoil_strength: float = 0.0
     background_fraction: float = 0.0
     turn_deg: float = 0.0
+    appearance_from: str = "sequence"
 
 
-THESIS_RECIPE = Recipe(turn_deg=5.0)
+THESIS_RECIPE = Recipe(turn_deg=5.0, appearance_from="subject")
 
 
 class Quadruples:
     """Row numbers for batches, drawn over instants that every camera saw."""
 
-    def __init__(self, views: NDArray[np.int64], subjects: NDArray[np.integer]) -> None:
-        """``views`` (I,C) row numbers, ``subjects`` (I,): whom each instant shows."""
+    def __init__(self, views: NDArray[np.int64], looks: NDArray[np.integer]) -> None:
+        """``views`` (I,C) row numbers, ``looks`` (I,): equal for instants that show the same appearance."""
         self.views = views
-        self.subjects = subjects
-        self._others = {int(s): np.flatnonzero(subjects == s) for s in np.unique(subjects)}
+        self.looks = looks
+        self._others = {int(look): np.flatnonzero(looks == look) for look in np.unique(looks)}
+
+    @classmethod
+    def of(cls, crops: CropShards, views: NDArray[np.int64], *, appearance_from: str) -> "Quadruples":
+        """Quadruples over ``views``; a person looks the same in a "sequence", or as a "subject" always."""
+        names = ("subject",) if appearance_from == "subject" else ("subject", "action", "subaction")
+        keys = np.stack([crops.table[name][views[:, 0]] for name in names], axis=1)
+        return cls(views, np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1))
 
     def rows(self, instants: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
-        """Rows (4 Q,) for Q instants: [camera a, camera b of the instant, c, d of another of the subject]."""
+        """Rows (4 Q,) for Q instants: [cameras a, b of the instant, c, d of another that looks the same]."""
         cameras = self.views.shape[1]
         draws = torch.rand(len(instants), 1 + 2 * cameras, generator=generator).numpy()
         first, second = (draws[:, 1 + k * cameras : 1 + (k + 1) * cameras].argsort(1)[:, :2] for k in (0, 1))
-        pools = [self._others[int(s)] for s in self.subjects[instants]]
+        pools = [self._others[int(look)] for look in self.looks[instants]]
         # Stepping on by 1..n-1 from the instant's own place never returns to it.
         others = np.array(
             [
@@ -127,7 +136,8 @@ def train_encoder_decoder(
         views = views[~np.isin(crops.table["instant"][views[:, 0]], held_out)]
     if not len(views) or views.shape[1] < 2:
         raise DataError("data/crops", "holds no instant of two views", "take more cameras into the data set")
-    quadruples = Quadruples(views, crops.table["subject"][views[:, 0]])
+    recipe = THESIS_RECIPE if arm == "thesis" else recipe
+    quadruples = Quadruples.of(crops, views, appearance_from=recipe.appearance_from)
     losses = make_feature_loss(feature_loss, weights=feature_weights)
     with seeded(seed, "encdec"):
         network = make_encoder_decoder(arm=arm, crop_size_px=crops.crop_size_px, track=track)
@@ -138,7 +148,7 @@ def train_encoder_decoder(
             batch,
             crops=crops,
             quadruples=quadruples,
-            recipe=THESIS_RECIPE if arm == "thesis" else recipe,
+            recipe=recipe,
             feature_loss=losses,
             device=fabric.device,
         )
