@@ -97,7 +97,8 @@ def distance_to_mask(mask: Tensor) -> Tensor:
     """Distance in px of each pixel (B,S,S) to the nearest one of the mask, zero in it."""
     outside = (mask < 0.5).to("cpu", torch.uint8).numpy()
     maps = [cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for image in outside]
-    return torch.from_numpy(np.stack(maps)).to(mask.device)
+    # OpenCV's last bits differ from call to call; squares of distances between pixels are whole numbers.
+    return torch.from_numpy(np.sqrt(np.rint(np.square(np.stack(maps))))).to(mask.device)
 
 
 def bilinear(images: Tensor, xy: Tensor) -> Tensor:

@@ -1,0 +1,266 @@
+"""Training of the body regressor: joints of the labelled, silhouettes of all, agreement of views, prior.
+
+Each step takes labelled images and, of other instants, all views. A body that was predicted from one
+view is turned into the others by the known rotations and put at their roots, so that a silhouette it
+never saw judges it. No theta, no beta and no pose but the labels' enters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geobody.body.model import BodyModel
+from geobody.body_losses import (
+    agreement_loss,
+    far_loss,
+    joint_loss,
+    mask_samples,
+    overlap_loss,
+    spread_loss,
+    turned_views,
+)
+from geobody.data.crops import CropShards
+from geobody.errors import DataError
+from geobody.models.mean_body import MeanBody
+from geobody.models.prior import PosePrior
+from geobody.models.regressor import BodyParams, SmplRegressor, pose_body
+from geobody.render.silhouettes import Backend, SilhouetteRenderer, project_px
+from geobody.training.determinism import make_fabric, seeded
+from geobody.training.loop import Batch, RowSampler, fit
+
+APPEARANCE_FILE = "lapp.npy"
+FAR_VERTICES = 400
+"""Vertices that the far-reaching term looks at, drawn anew in each step."""
+
+TERMS = ("pose", "overlap", "far", "agreement", "spread", "prior", "betas")
+
+
+@dataclass(frozen=True)
+class RegressorRecipe:
+    """How the regressor is trained: the fields of ``params.yaml: smpl_regressor``, explained there."""
+
+    hidden_units: int
+    hidden_layers: int
+    dropout: float
+    appearance: bool
+    steps: int
+    batch_size: int
+    instants: int
+    raster_instants: int
+    mask_samples: int
+    backend: Backend
+    supersample: int
+    turn_share: float
+    agreement_start: float
+    pose_weight: float
+    overlap_weight: float
+    far_weight: float
+    agreement_weight: float
+    spread_weight: float
+    prior_weight: float
+    betas_weight: float
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    clip_norm: float
+
+    def weight(self, term: str, step: int) -> float:
+        """Weight of a term: agreement rises over as many steps as it waits, the others are constant."""
+        value = float(getattr(self, f"{term}_weight"))
+        if term in ("agreement", "spread"):
+            begin = self.agreement_start * self.steps
+            value *= float(np.clip((step - begin) / max(begin, 1.0), 0.0, 1.0))
+        return value
+
+
+def read_lapp(folder: Path, *, rows: int) -> np.ndarray:
+    """The memory-mapped (N,A) float32 L_app of the crops; raises DataError if it is not ``rows`` long."""
+    path = folder / APPEARANCE_FILE
+    cure = "run `dvc repro embeddings`"
+    try:
+        lapp: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(path, "is missing", cure) from None
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"is no readable array ({error})", cure) from None
+    if lapp.ndim != 2 or lapp.shape[0] != rows or lapp.dtype != np.float32:
+        raise DataError(path, f"is {lapp.dtype} {lapp.shape}, not float32 ({rows},A) as the crops", cure)
+    return lapp
+
+
+class BodyObjective:
+    """The terms of a step, each raw (in comparable units) and weighted, and their sum."""
+
+    def __init__(
+        self,
+        *,
+        recipe: RegressorRecipe,
+        shards: CropShards,
+        l3d: np.ndarray,
+        lapp: np.ndarray,
+        labelled: np.ndarray,
+        views: np.ndarray,
+        body: BodyModel,
+        joint_body: BodyModel,
+        prior: PosePrior,
+        regressor: SmplRegressor,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.shards, self.device = recipe, shards, device
+        self.l3d, self.lapp, self.labelled, self.views = l3d, lapp, labelled, views
+        self.body, self.joint_body = body.to(device), joint_body.to(device)
+        self.prior, self.regressor = prior.to(device), regressor
+        self.renderer = SilhouetteRenderer(
+            faces=body.faces.cpu(), size_px=shards.crop_size_px, backend=recipe.backend,
+            supersample=recipe.supersample,
+        )  # fmt: skip
+
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        recipe, g = self.recipe, batch.generator
+        labelled = self.labelled[torch.randint(len(self.labelled), (recipe.batch_size,), generator=g).numpy()]
+        views = self.views[batch.rows]  # (I,C)
+        l3d, lapp = self._embeddings(np.concatenate((labelled, views.ravel())))
+        truth = self._tensor(self.shards.table["joints_mm"][labelled])
+        # Geometry in float32: bfloat16 would round a joint at 5 m to centimetres.
+        with torch.autocast(self.device.type, enabled=False):
+            turn = self._random_turns(labelled, g)
+            truth = _rotate(turn, truth)
+            l3d = torch.cat((_rotate(turn, l3d[: len(labelled)]), l3d[len(labelled) :]))
+        params = self.regressor(l3d, lapp)
+        with torch.autocast(self.device.type, enabled=False):
+            of_labelled, of_views = params.split(len(labelled))
+            raw = {
+                "pose": joint_loss(pose_body(self.joint_body, of_labelled).joints_mm, truth),
+                **self._view_terms(of_views, views, g),
+                "prior": self.prior.realness_loss(params.rotations[:, 1:], params.betas),
+                "betas": params.betas.square().mean(),
+            }
+            weighted = {term: recipe.weight(term, batch.step) * raw[term] for term in TERMS}
+            total = torch.stack(list(weighted.values())).sum()
+        return {
+            "total": total,
+            **{f"{term}_raw": raw[term].detach() for term in TERMS},
+            **{f"{term}_weighted": weighted[term].detach() for term in TERMS},
+        }
+
+    def _view_terms(self, params: BodyParams, views: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
+        instants, cameras = views.shape
+        R = self._tensor(self.shards.table["R_world_to_crop"][views])
+        vertices = pose_body(self.body, params).vertices_mm.unflatten(0, (instants, cameras))
+        # Each instant is judged through one view's prediction, in all views.
+        source = torch.randint(cameras, (instants,), generator=g)
+        everyone = torch.arange(instants)
+        turned = turned_views(vertices[everyone, source], R[everyone, source], R).flatten(0, 1)
+        rows = views.ravel()
+        depth = self._tensor(self.shards.table["depth_mm"][rows])
+        placed = turned + torch.nn.functional.pad(depth[:, None, None], (2, 0))
+        focal = self._tensor(self.shards.table["focal_px"][rows])
+        mask = self._tensor(self.shards.masks[rows]) / 255.0
+        samples = mask_samples(mask, self.recipe.mask_samples, g)
+        judged = torch.randperm(placed.shape[1], generator=g)[:FAR_VERTICES]
+        xy = project_px(placed[:, judged], focal, size_px=self.shards.crop_size_px)
+        drawn = self.recipe.raster_instants * cameras
+        return {
+            "overlap": overlap_loss(self.renderer(placed[:drawn], focal[:drawn]), mask[:drawn]),
+            "far": far_loss(xy, mask=mask, samples=samples),
+            "agreement": agreement_loss(vertices, R),
+            "spread": spread_loss(params.betas.unflatten(0, (instants, cameras))),
+        }
+
+    def _random_turns(self, rows: np.ndarray, g: torch.Generator) -> Tensor:
+        """(B,3,3) turns about the world's vertical, in crop frames, of a share of the rows.
+
+        L_3D turns with the person, so a turned embedding has the turned pose: labels for directions
+        in which nobody was labelled.
+        """
+        angle = (torch.rand(len(rows), generator=g) * 2 - 1) * torch.pi
+        angle = angle * (torch.rand(len(rows), generator=g) < self.recipe.turn_share)
+        zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+        c, s = angle.cos(), angle.sin()
+        yaw = torch.stack((c, -s, zero, s, c, zero, zero, zero, one), dim=1).unflatten(1, (3, 3))
+        R = self._tensor(self.shards.table["R_world_to_crop"][rows])
+        return R @ yaw.to(self.device) @ R.transpose(1, 2)
+
+    def _embeddings(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        return self._tensor(self.l3d[rows]), self._tensor(self.lapp[rows])
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self.device)
+
+
+def train_regressor(
+    *,
+    recipe: RegressorRecipe,
+    shards: CropShards,
+    l3d: np.ndarray,
+    lapp: np.ndarray,
+    labelled: np.ndarray,
+    body: BodyModel,
+    joint_body: BodyModel,
+    prior: PosePrior,
+    start: MeanBody,
+    seed: int,
+    precision: str,
+    threads: int,
+    device: str,
+    scratch: Path,
+    curves: Path,
+) -> tuple[SmplRegressor, dict[str, Any]]:
+    """A regressor trained on the crops' training split, and what rebuilds it.
+
+    ``labelled`` are the rows whose joints may be used. Of all other rows only embeddings, cameras
+    and masks are read, and those of the test split not at all. ``joint_body`` gives the joints of
+    ``body`` alone. Writes the CSV ``curves``.
+    """
+    fabric = make_fabric(precision=precision, threads=threads, device=device)
+    views = shards.views(split="train")
+    if len(views) == 0:
+        raise DataError("data/crops", "has no instant that every camera saw", "run `dvc repro crops`")
+    config: dict[str, Any] = {
+        "n_points": l3d.shape[1],
+        "n_appearance": lapp.shape[1] if recipe.appearance else 0,
+        "hidden_units": recipe.hidden_units,
+        "hidden_layers": recipe.hidden_layers,
+        "dropout": recipe.dropout,
+    }
+    with seeded(seed, "smpl regressor"):
+        regressor = SmplRegressor(**config)
+    regressor.set_input_scale(l3d[labelled], lapp[labelled])
+    rotations = np.concatenate((start.global_orient[None], start.body_pose))
+    regressor.set_start(rotations=torch.from_numpy(rotations), betas=torch.from_numpy(start.betas))
+    objective = BodyObjective(
+        recipe=recipe, shards=shards, l3d=l3d, lapp=lapp, labelled=labelled, views=views, body=body,
+        joint_body=joint_body, prior=prior, regressor=regressor, device=fabric.device,
+    )  # fmt: skip
+    fit(
+        modules={"smpl_regressor": regressor},
+        loss_step=objective,
+        sampler=RowSampler(np.arange(len(views)), recipe.instants, seed),
+        steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=recipe.warmup_steps,
+        clip_norm=recipe.clip_norm,
+        seed=seed,
+        fabric=fabric,
+        scratch=scratch,
+        curves=curves,
+        desc="body regressor",
+    )
+    return regressor.cpu(), config
+
+
+def last_losses(curves: Path) -> dict[str, float]:
+    """The terms in the last row of a training's CSV: means over its last window of steps."""
+    header, *rows = curves.read_text(encoding="utf-8").splitlines()
+    return {name: float(value) for name, value in zip(header.split(","), rows[-1].split(","), strict=True)
+            if name != "step"}  # fmt: skip
+
+
+def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
+    return torch.einsum("bij,bpj->bpi", rotation, points)

@@ -1,0 +1,246 @@
+"""The body regressor: its start, what it can express, its file, and that its terms are wired right."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from pytorch3d.transforms import axis_angle_to_matrix, random_rotations
+
+from capsule_body import capsule_body
+from crop_fixtures import write_fake_shards
+from geobody.body.joints_only import joints_only
+from geobody.body.model import BodyModel
+from geobody.config import SmplRegressor as Settings
+from geobody.data.crops import CropShards
+from geobody.errors import DataError
+from geobody.models.mean_body import MeanBody
+from geobody.models.prior import PosePrior
+from geobody.models.regressor import (
+    BodyParams,
+    SmplRegressor,
+    apply_regressor,
+    load_regressor,
+    pose_body,
+    posed_bodies,
+    predict_body,
+)
+from geobody.models.regressor_report import RegressorReport
+from geobody.models.regressor_training import (
+    TERMS,
+    BodyObjective,
+    RegressorRecipe,
+    last_losses,
+    read_lapp,
+    train_regressor,
+)
+from geobody.training.checkpoint import save_weights
+from geobody.training.loop import Batch
+
+UPRIGHT = np.diag([1.0, -1.0, -1.0]).astype(np.float32)  # facing the camera: body's y up is the crop's -y
+
+
+def small(**changes) -> SmplRegressor:
+    torch.manual_seed(0)
+    return SmplRegressor(**{"n_points": 20, "n_appearance": 8, "hidden_units": 32, **changes})
+
+
+def embeddings(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, 20, 3)).astype(np.float32), rng.normal(size=(rows, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return BodyModel(arrays=capsule_body())
+
+
+def test_an_untrained_regressor_answers_with_the_mean_body():
+    regressor = small()
+    rotations, betas = random_rotations(24), torch.randn(10)
+    regressor.set_start(rotations=rotations, betas=betas)
+    found = apply_regressor(regressor, *embeddings(3))
+    assert np.allclose(found["rotations"], rotations.expand(3, 24, 3, 3), atol=1e-5)
+    assert np.allclose(found["betas"], betas.expand(3, 10), atol=1e-6)
+
+
+def test_every_rotation_can_be_reached_half_turns_included():
+    turned = torch.cat((random_rotations(21), axis_angle_to_matrix(torch.pi * torch.eye(3))))
+    regressor = small()
+    start = regressor.start.clone()
+    regressor.set_start(rotations=turned, betas=torch.zeros(10))
+    with torch.no_grad():
+        regressor.head.bias.copy_(regressor.start - start)
+        regressor.start.copy_(start)
+    found = apply_regressor(regressor, *embeddings(2))["rotations"]
+    assert np.allclose(found, turned.expand(2, 24, 3, 3), atol=1e-5)
+
+
+def test_posed_bodies_are_in_mm_about_the_root_and_turn_with_the_crop(body):
+    turn = random_rotations(1)
+    rotations = torch.eye(3).repeat(1, 24, 1, 1)
+    betas = torch.randn(1, 10)
+    straight = pose_body(body, BodyParams(rotations, betas))
+    rotations[:, 0] = turn
+    turned = pose_body(body, BodyParams(rotations, betas))
+    assert straight.joints_mm[0, 0].abs().max() < 1e-3
+    assert 1500 < np.ptp(straight.vertices_mm[0, :, 1].numpy()) < 2100
+    assert torch.allclose(turned.vertices_mm[0], straight.vertices_mm[0] @ turn[0].T, atol=0.1)
+    many = {"rotations": rotations.repeat(300, 1, 1, 1).numpy(), "betas": betas.repeat(300, 1).numpy()}
+    batched = posed_bodies(body, **many)
+    assert batched["vertices_mm"].shape == (300, body.num_vertices, 3)
+    assert np.allclose(batched["joints17_mm"][299], turned.joints_mm[0].numpy(), atol=0.01)
+
+
+def test_a_saved_regressor_predicts_the_same_and_refuses_other_embeddings(tmp_path):
+    regressor = small().eval()
+    torch.nn.init.normal_(regressor.head.weight, std=0.1)
+    path = tmp_path / "smpl_regressor.safetensors"
+    save_weights(path, regressor, {"n_points": 20, "n_appearance": 8, "hidden_units": 32})
+    l3d, lapp = embeddings(7)
+    expected = apply_regressor(regressor, l3d, lapp)
+    found = predict_body(path, l3d, lapp)
+    assert found["rotations"].shape == (7, 24, 3, 3) and found["betas"].shape == (7, 10)
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert np.allclose(found["rotations"] @ found["rotations"].swapaxes(-1, -2), np.eye(3), atol=1e-5)
+    with pytest.raises(DataError, match="takes embeddings"):
+        predict_body(path, l3d[:, :10], lapp)
+    with pytest.raises(DataError, match="takes embeddings"):
+        predict_body(path, l3d, lapp[:3])
+    save_weights(path, regressor.head, {"n_points": 20, "n_appearance": 8, "hidden_units": 32})
+    with pytest.raises(DataError, match="no body regressor"):
+        load_regressor(path)
+
+
+def test_appearance_can_be_left_out():
+    regressor = small(n_appearance=0)
+    torch.nn.init.normal_(regressor.head.weight, std=0.1)
+    l3d, lapp = embeddings(4)
+    assert np.array_equal(
+        apply_regressor(regressor, l3d, lapp)["betas"], apply_regressor(regressor, l3d, lapp + 1)["betas"]
+    )
+
+
+def test_appearance_shards_are_checked(tmp_path):
+    with pytest.raises(DataError, match="missing"):
+        read_lapp(tmp_path, rows=4)
+    np.save(tmp_path / "lapp.npy", np.zeros((3, 8), np.float32))
+    with pytest.raises(DataError, match="as the crops"):
+        read_lapp(tmp_path, rows=4)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, body):
+    """Shards in which the mean body is the truth: its joints and its masks, seen by four cameras."""
+    shards = CropShards.open(write_fake_shards(tmp_path_factory.mktemp("crops"), frames=3))
+    l3d, lapp = embeddings(len(shards))
+    R = shards.table["R_world_to_crop"]
+    joints = shards.table["joints_mm"]
+    # The embedding's points are the joints themselves, so that there is something to learn.
+    l3d[:, :17] = joints / 300
+    return shards, l3d, lapp, R
+
+
+def recipe(**changes) -> RegressorRecipe:
+    settings = {"steps": 25, "warmup_steps": 2, "hidden_units": 64, "batch_size": 16, "instants": 3,
+                "raster_instants": 1, "supersample": 2}  # fmt: skip
+    return RegressorRecipe(**{**Settings().model_dump(), **settings, **changes})
+
+
+def arguments(world, body, tmp_path, **changes):
+    shards, l3d, lapp, _ = world
+    pose = np.tile(np.eye(3, dtype=np.float32), (23, 1, 1))
+    torch.manual_seed(5)  # the prior's weights
+    return {
+        "recipe": recipe(**changes), "shards": shards, "l3d": l3d, "lapp": lapp,
+        "labelled": shards.rows(subjects=[1]), "body": body,
+        "joint_body": BodyModel(arrays=joints_only(capsule_body())), "prior": PosePrior().freeze(),
+        "start": MeanBody(np.zeros(10, np.float32), pose, UPRIGHT), "seed": 0, "precision": "32-true",
+        "threads": 1, "device": "cpu", "scratch": tmp_path, "curves": tmp_path / "curves.csv",
+    }  # fmt: skip
+
+
+def test_training_repeats_to_the_bit(world, body, tmp_path):
+    _, l3d, lapp, _ = world
+    results = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        regressor, _ = train_regressor(**arguments(world, body, tmp_path / name, steps=8))
+        results.append(apply_regressor(regressor, l3d, lapp))
+    assert all(np.array_equal(results[0][key], results[1][key]) for key in results[0])
+
+
+def test_training_learns_the_labels_and_records_every_term(world, body, tmp_path):
+    shards, l3d, lapp, _ = world
+    regressor, config = train_regressor(**arguments(world, body, tmp_path, steps=70, learning_rate=3e-3))
+    assert config["n_appearance"] == 8
+
+    report = RegressorReport(shards=shards, l3d=l3d, lapp=lapp, body=body, regressor=regressor)
+    trained = report.errors(shards.rows(subjects=[1]))
+    start = small()
+    upright = np.concatenate((UPRIGHT[None], np.tile(np.eye(3, dtype=np.float32), (23, 1, 1))))
+    start.set_start(rotations=torch.from_numpy(upright), betas=torch.zeros(10))
+    untrained = RegressorReport(shards=shards, l3d=l3d, lapp=lapp, body=body, regressor=start)
+    before = untrained.errors(shards.rows(subjects=[1]))
+    assert trained["mpjpe_17_mm"] < 0.7 * before["mpjpe_17_mm"]
+    assert trained["iou_others"] > before["iou_others"]
+
+    losses = last_losses(tmp_path / "curves.csv")
+    assert set(losses) == {"total", *(f"{term}_{kind}" for term in TERMS for kind in ("raw", "weighted"))}
+    assert losses["total"] == pytest.approx(sum(losses[f"{term}_weighted"] for term in TERMS), rel=1e-4)
+
+    report.draw(tmp_path / "figure.png", rows=shards.rows(split="train"))
+    assert (tmp_path / "figure.png").stat().st_size < 300_000
+
+
+def objective(world, body, tmp_path, **changes) -> BodyObjective:
+    given = arguments(world, body, tmp_path, **changes)
+    names = ("recipe", "shards", "l3d", "lapp", "labelled", "body", "joint_body", "prior")
+    chosen = {key: given[key] for key in names}
+    regressor = small()
+    start = given["start"]
+    rotations = torch.from_numpy(np.concatenate((start.global_orient[None], start.body_pose)))
+    regressor.set_start(rotations=rotations, betas=torch.zeros(10))
+    views = given["shards"].views(split="train")
+    return BodyObjective(**chosen, views=views, regressor=regressor, device=torch.device("cpu"))
+
+
+def test_terms_do_not_see_the_joints_of_others_nor_any_test_subject(world, body, tmp_path):
+    shards, l3d, lapp, _ = world
+    table = dict(shards.table)
+    hidden = np.setdiff1d(np.arange(len(shards)), shards.rows(subjects=[1]))
+    table["joints_mm"] = table["joints_mm"].copy()
+    table["joints_mm"][hidden] = np.nan
+    masked = dataclasses.replace(shards, table=table, masks=np.array(shards.masks))
+    test = shards.rows(split="test")
+    masked.masks[test] = 255
+    l3d = l3d.copy()
+    l3d[test] = np.nan
+    batch = Batch(np.arange(3), 20, "smpl_regressor", torch.Generator().manual_seed(3))
+    seen = objective((masked, l3d, lapp, None), body, tmp_path)(batch)
+    assert all(torch.isfinite(value) for value in seen.values())
+
+
+def test_turned_labels_keep_the_pose_and_turn_about_the_vertical(world, body, tmp_path):
+    shards, *_ = world
+    terms = objective(world, body, tmp_path, turn_share=1.0)
+    rows = shards.rows(subjects=[1])[:8]
+    turn = terms._random_turns(rows, torch.Generator().manual_seed(0)).double().numpy()
+    assert np.allclose(turn @ turn.swapaxes(1, 2), np.eye(3), atol=1e-5)
+    vertical = shards.table["R_world_to_crop"][rows] @ [0, 0, 1.0]
+    assert np.allclose(np.einsum("bij,bj->bi", turn, vertical), vertical, atol=1e-5)
+    assert np.abs(turn - np.eye(3)).max(axis=(1, 2)).min() > 1e-3
+    still = objective(world, body, tmp_path, turn_share=0.0)._random_turns(rows, torch.Generator())
+    assert torch.allclose(still, torch.eye(3).expand(8, 3, 3), atol=1e-6)
+
+
+def test_agreement_waits_and_rises(world):
+    waiting = recipe(steps=100, agreement_start=0.2, agreement_weight=0.4)
+    assert [round(waiting.weight("agreement", step), 6) for step in (0, 20, 30, 40, 99)] == [
+        0,
+        0,
+        0.2,
+        0.4,
+        0.4,
+    ]
+    assert waiting.weight("pose", 0) == waiting.pose_weight
