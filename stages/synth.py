@@ -5,15 +5,11 @@ later reads the set as it would read the licensed one. Beside it lies a set of p
 SURREAL's layout for the prior, and the truth of every frame, which ``eval`` alone may read.
 """
 
-import os
-
 from stages import Job, run
 
 
 def main(job: Job) -> str:
     """Draws the set with all cores (the result does not depend on how many), then describes it."""
-    from joblib import parallel_config
-
     from geobody.conventions import TEST_SUBJECTS, TRAIN_SUBJECTS
     from geobody.data.manifest import write_manifest
     from geobody.data.synthetic import generate, write_surreal, write_truth
@@ -25,22 +21,21 @@ def main(job: Job) -> str:
     body, motions = job.inputs["body"], job.inputs["motions"]
     images, masks = job.outputs["images"], job.outputs["masks"]
     subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS)
-    with parallel_config(backend="loky", n_jobs=os.cpu_count(), inner_max_num_threads=1):
-        performances = generate(
-            images=images,
-            masks=masks,
-            body=body,
-            motions=motions,
-            seed=seed,
-            subjects=subjects,
-            actions=synth.actions,
-            subactions=synth.subactions,
-            frames=synth.frames,
-            fps=synth.fps,
-            image_size_px=synth.image_size_px,
-            jpeg_quality=synth.jpeg_quality,
-            noise_std=synth.noise_std,
-        )
+    performances = generate(
+        images=images,
+        masks=masks,
+        body=body,
+        motions=motions,
+        seed=seed,
+        subjects=subjects,
+        actions=synth.actions,
+        subactions=synth.subactions,
+        frames=synth.frames,
+        fps=synth.fps,
+        image_size_px=synth.image_size_px,
+        jpeg_quality=synth.jpeg_quality,
+        noise_std=synth.noise_std,
+    )
     write_truth(job.outputs["truth"], performances)
     sequences, poses = write_surreal(
         job.outputs["surreal"],

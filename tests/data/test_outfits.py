@@ -28,7 +28,8 @@ def anatomy() -> Anatomy:
     return Anatomy(
         shoulder_x=0.17, wrist_x=0.66, neck_y=0.54, chin_y=0.59, crown_y=0.79, eye_y=0.688, eye_x=0.033,
         eye_z=0.13, mouth_y=0.61, ear_z=0.02, back_of_head_z=-0.08, waist_y=0.06, crotch_y=-0.08,
-        ankle_y=-0.83, floor_y=-0.92, chest_y=0.36, chest_z=-0.03,
+        ankle_y=-0.83, floor_y=-0.92, chest_y=0.36, chest_z=-0.03, hip_x=0.11,
+        knee_x=0.14, ankle_x=0.17,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 import torch
-from joblib import parallel_config
 from scipy.spatial.transform import Rotation
 
 from capsule_body import write_capsule_body
@@ -23,23 +22,22 @@ SUBJECTS, ACTIONS, FRAMES, SIZE = (1, 9), (3, 9), 3, 128
 
 
 def make(root: Path, body: Path, *, workers: int, motions: Path = MOTIONS) -> list[synthetic.Performance]:
-    backend = "loky" if workers > 1 else "sequential"
-    with parallel_config(backend=backend, n_jobs=workers):
-        return synthetic.generate(
-            images=root / "images",
-            masks=root / "masks",
-            body=body,
-            motions=motions,
-            seed=3,
-            subjects=SUBJECTS,
-            actions=ACTIONS,
-            subactions=1,
-            frames=FRAMES,
-            fps=5.0,
-            image_size_px=SIZE,
-            jpeg_quality=90,
-            noise_std=2.5,
-        )
+    return synthetic.generate(
+        images=root / "images",
+        masks=root / "masks",
+        body=body,
+        motions=motions,
+        seed=3,
+        subjects=SUBJECTS,
+        actions=ACTIONS,
+        subactions=1,
+        frames=FRAMES,
+        fps=5.0,
+        image_size_px=SIZE,
+        jpeg_quality=90,
+        noise_std=2.5,
+        jobs=workers,
+    )
 
 
 def all_bytes(root: Path) -> dict[str, bytes]:

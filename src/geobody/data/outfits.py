@@ -37,6 +37,9 @@ class Anatomy:
     floor_y: float
     chest_y: float
     chest_z: float
+    hip_x: float
+    knee_x: float
+    ankle_x: float
 
     @classmethod
     def of(cls, v_template: np.ndarray, J_regressor: np.ndarray, landmarks: np.ndarray) -> "Anatomy":
@@ -64,6 +67,9 @@ class Anatomy:
             floor_y=float(v_template[:, 1].min()),
             chest_y=float(joints["spine3"][1]),
             chest_z=float(joints["spine3"][2]),
+            hip_x=float(joints["left_hip"][0]),
+            knee_x=float(joints["left_knee"][0]),
+            ankle_x=float(joints["left_ankle"][0]),
         )
 
 
@@ -129,7 +135,6 @@ WARDROBE: Final[dict[int, tuple[Outfit, ...]]] = {
     1: (
         Outfit((0.20, 0.38, 0.66), WHITE, "logo", 0.35, DENIM, 1.0, WHITE, belt=BROWN),
         Outfit(RED, BLACK, "checks", 1.0, BLACK, 1.0, BROWN),
-        Outfit((0.24, 0.50, 0.34), WHITE, "stripes", 0.38, KHAKI, 0.50, BLACK, hem=0.02),
     ),
     5: (
         Outfit((0.85, 0.45, 0.52), WHITE, "plain", 0.25, NAVY, 1.0, WHITE, neckline=0.07),
@@ -205,7 +210,7 @@ class Dress:
         colours[top] = self._top(points[top])
         sole = shoes & (y < a.floor_y + 0.018)
         colours[shoes] = o.shoes
-        laces = shoes & (np.abs(np.abs(x) - self._foot_x) < 0.02) & (z > 0.02) & (np.sin(y * 500) > 0)
+        laces = shoes & (np.abs(np.abs(x) - a.ankle_x) < 0.022) & (z > 0.03) & (np.sin(y * 500) > 0)
         colours[laces] = np.array(o.shoes) * 0.6 + 0.25
         colours[sole] = (0.16, 0.15, 0.15) if sum(o.shoes) > 1 else (0.75, 0.74, 0.72)
         strands = 1 + 0.16 * np.sin(240 * x[hair] + 30 * y[hair]) * np.sin(95 * z[hair] + 20 * y[hair])
@@ -218,10 +223,6 @@ class Dress:
         folds = np.sin(38 * y[cloth] + 21 * x[cloth] + 4 * np.sin(17 * z[cloth] + 9 * x[cloth]))
         colours[cloth] *= (1 + 0.05 * folds)[:, None]
         return colours
-
-    @property
-    def _foot_x(self) -> float:
-        return 0.55 * self.anatomy.shoulder_x
 
     def _regions(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Masks (N,) of head, hair, top, legs, shoes; the rest is skin."""
@@ -287,7 +288,7 @@ class Dress:
         colours[index[iris]] = (0.12, 0.09, 0.08)
         brow = (np.abs(y - a.eye_y - 0.25 * face) < 0.05 * face) & (np.abs(side) < 0.2 * face)
         colours[index[brow]] = 0.2 * skin + 0.6 * np.array(p.hair)
-        mouth = (np.abs(y - a.mouth_y) < 0.055 * face) & (np.abs(x) < 0.24 * face)
+        mouth = (np.abs(y - a.mouth_y + 0.06 * face) < 0.06 * face) & (np.abs(x) < 0.27 * face)
         colours[index[mouth]] = 0.5 * skin + np.array([0.22, 0.02, 0.03])
 
     def _top(self, points: np.ndarray) -> np.ndarray:
@@ -348,7 +349,7 @@ class Dress:
         fly = (np.abs(x) < 0.006) & (z > a.chest_z) & (y > a.crotch_y)
         colours[fly] *= 0.7
         pocket = (
-            (np.abs(np.abs(x) - 0.09) < 0.035)
+            (np.abs(np.abs(x) - 0.8 * a.hip_x) < 0.04)
             & (z < a.chest_z - 0.02)
             & (np.abs(y - a.crotch_y - 0.05) < 0.04)
         )
@@ -360,5 +361,7 @@ class Dress:
         return colours
 
     def _outer_leg_x(self, along: np.ndarray) -> np.ndarray:
-        """|x| beyond which a point of the leg counts as its outer side."""
-        return np.interp(along, [-0.3, 0.1, 1.0], [0.15, 0.145, 0.125])
+        """|x| beyond which a point of the leg lies on its outer side: where a seam would be."""
+        a = self.anatomy
+        beyond = np.interp(along, [-0.2, 0.0, 0.5, 1.0], [0.055, 0.058, 0.036, 0.022])
+        return np.interp(along, [0.0, 0.45, 1.0], [a.hip_x, a.knee_x, a.ankle_x]) + beyond

@@ -5,8 +5,10 @@ Each draws from generators of its own, so that neither the number of workers nor
 The tasks run on whichever joblib backend is active: processes here, Dask on a cluster.
 """
 
+import contextlib
 import functools
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from joblib import Parallel, delayed
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
@@ -27,9 +28,14 @@ from geobody.data.actions import action_sequence, surreal_sequences
 from geobody.data.outfits import PEOPLE, Anatomy, Dress, outfit_of
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
+from geobody.parallel import in_parallel
 from geobody.progress import progress
 from geobody.render import scene
 
+Room = tuple[np.ndarray, np.ndarray]
+"""The empty room in one camera: picture (H,W,3) and share of floor (H,W)."""
+
+N_CAMERAS: Final = len(rooms.CAMERA_AZIMUTHS_DEG)
 MAT_HEADER: Final = b"MATLAB 5.0 MAT-file, written by geobody".ljust(116)
 WANDER_M: Final = 0.9
 SHADOW_STRENGTH: Final = 0.42
@@ -113,23 +119,29 @@ def generate(
     image_size_px: int,
     jpeg_quality: int,
     noise_std: float,
+    jobs: int = -1,
 ) -> list[Performance]:
     """Writes images, masks and ``h36m_meta.mat`` of the whole set; returns what was performed.
 
-    Sorted by subject, action and subaction. ``noise_std`` is in grey levels. Raises DataError if
-    there are no motions or the body is broken. Runs on joblib's active backend.
+    Sorted by subject, action and subaction. ``noise_std`` is in grey levels. ``jobs`` workers (-1:
+    as many as cores) of joblib's active backend; the result does not depend on how many. Raises
+    DataError if there are no motions or the body is broken.
     """
     if not any(motions.glob("*.npz")):
         raise DataError(motions, "holds no motions (*.npz)", "restore it with git checkout")
     read_body(body)
     recipe = _Recipe(images, masks, body, motions, seed, frames, fps, image_size_px, jpeg_quality, noise_std)
-    parallel = Parallel(return_as="generator")
-    views = [(subject, camera) for subject in subjects for camera in range(4)]
-    drawn = parallel(delayed(_room)(seed, s, c, image_size_px) for s, c in views)
-    room = dict(zip(views, progress(drawn, total=len(views), desc="rooms"), strict=True))
-    what = [(s, a, n) for s in subjects for a in actions for n in range(1, subactions + 1)]
-    done = parallel(delayed(_perform)(recipe, s, a, n, [room[s, c] for c in range(4)]) for s, a, n in what)
-    return list(progress(done, total=len(what), desc="sequences"))
+    views = [(subject, camera) for subject in subjects for camera in range(N_CAMERAS)]
+    draw = functools.partial(_room, recipe)
+    room = dict(zip(views, in_parallel(draw, views, total=len(views), desc="rooms", jobs=jobs), strict=True))
+    tasks = [
+        (s, a, n, tuple(room[s, camera] for camera in range(N_CAMERAS)))
+        for s in subjects
+        for a in actions
+        for n in range(1, subactions + 1)
+    ]
+    perform = functools.partial(_perform, recipe)
+    return list(in_parallel(perform, tasks, total=len(tasks), desc="sequences", jobs=jobs))
 
 
 def write_truth(folder: Path, performances: list[Performance]) -> None:
@@ -197,10 +209,19 @@ def write_mat(path: Path, fields: dict[str, Any]) -> None:
 
 @functools.cache
 def _body(path: Path) -> BodyModel:
-    """One body per process. Threads stay at one: more would change the last bits."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    """One body per process."""
     return BodyModel.load(path)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch computes with one thread: with more, the last bits would depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.cache
@@ -210,13 +231,13 @@ def _template(path: Path) -> tuple[np.ndarray, np.ndarray, Anatomy]:
     return arrays["v_template"], arrays["weights"], anatomy
 
 
-def _room(seed: int, subject: int, camera: int, image_size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    cv2.setNumThreads(1)
+def _room(recipe: _Recipe, view: tuple[int, int]) -> Room:
+    subject, camera = view
     return rooms.render_room(
-        rooms.cameras(seed=seed, subject=subject, image_size_px=image_size_px)[camera],
-        rooms.furniture(seed=seed, subject=subject),
-        rooms.light(seed=seed, subject=subject),
-        seed=seed,
+        rooms.cameras(seed=recipe.seed, subject=subject, image_size_px=recipe.image_size_px)[camera],
+        rooms.furniture(seed=recipe.seed, subject=subject),
+        rooms.light(seed=recipe.seed, subject=subject),
+        seed=recipe.seed,
     )
 
 
@@ -226,7 +247,7 @@ def _pose_bodies(
     """Vertices (F,V,3) and joints (F,24,3), float64 copies of the model's float32, from axis-angle."""
     matrices = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     rotations = torch.from_numpy(matrices.astype(np.float32))
-    with torch.inference_mode():
+    with _one_thread(), torch.inference_mode():
         out = model(
             betas=torch.from_numpy(betas).expand(len(pose), -1),
             body_pose=rotations[:, 1:],
@@ -297,9 +318,8 @@ def _prop(
     return None
 
 
-def _perform(
-    recipe: _Recipe, subject: int, action: int, subaction: int, room: list[tuple[np.ndarray, np.ndarray]]
-) -> Performance:
+def _perform(recipe: _Recipe, task: tuple[int, int, int, tuple[Room, ...]]) -> Performance:
+    subject, action, subaction, room = task
     model = _body(recipe.body)
     template, weights, anatomy = _template(recipe.body)
     faces = model.faces.numpy().astype(np.uint32)

@@ -13,16 +13,16 @@ from geobody.errors import DataError
 from geobody.report.contact_sheet import contact_sheet, write_sheet
 
 COLUMNS: Final = 8
-PICTURE_PX: Final = 120
-SHARE_OF_IMAGE: Final = 0.58
-MAX_BYTES: Final = 390_000
+PICTURE_PX: Final = 112
+SHARE_OF_IMAGE: Final = 0.52
+MAX_BYTES: Final = 400_000
 GREY_STEP: Final = 8
 
 
 def people_sheet(
     path: Path, *, images: Path, masks: Path, subjects: Sequence[int], actions: Sequence[int], frames: int
 ) -> None:
-    """Writes a PNG of at most 390 kB: a row per subject, a column per action (evenly chosen).
+    """Writes a PNG of at most 400 kB: a row per subject, a column per action (evenly chosen).
 
     Cameras and frames alternate from picture to picture. Each shows a square around the person.
     """
@@ -54,7 +54,7 @@ def _read(path: Path, flags: int) -> np.ndarray:
 
 
 def _around(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A square (120,120,3) of the picture with the person in its middle."""
+    """A square (112,112,3) of the picture with the person in its middle."""
     height, width = mask.shape
     side = round(SHARE_OF_IMAGE * height)
     y, x = np.nonzero(mask)
