@@ -196,6 +196,17 @@ def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, t
     assert [line.split(",")[:2] for line in curves[1:]] == [["cnn_s1", "2"], ["cnn_all", "2"]]
 
 
+def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "cnn_s1" / "cnn_s1.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"cut off")
+    with pytest.raises(DataError, match=r"cnn_s1\.safetensors: is not a readable safetensors file; delete it"):
+        train_cnns(
+            crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)), recipe=replace(PLAIN, steps=1), seed=0,
+            precision="32-true", device="cpu", scratch=tmp_path, curves=tmp_path / "curves.csv",
+        )  # fmt: skip
+
+
 def test_merged_curves_keep_every_row_under_its_name(tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.csv" for name in ("one", "two")}
     files["one"].write_text("step,total\n1,0.5\n2,0.25\n")

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from geobody.data.augmentation import augment, draw_turns, roll_images, roll_mat
 from geobody.data.crops import CropShards
 from geobody.data.mirroring import mirror_images, mirror_joints
 from geobody.models.pose_cnn import PoseCNN, images_to_tensor
+from geobody.parallel import in_parallel
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
 
@@ -141,16 +143,26 @@ def train_cnns(
     do. ``curves`` gets the rows of all, with a first column ``network``.
     """
     files = {name: scratch / name / "curves.csv" for name in rows}
-    jobs = (
-        joblib.delayed(train_cnn)(
-            name=name, crops=crops, rows=rows[name], recipe=recipe, seed=seed, precision=precision,
-            device=device, threads=1, scratch=scratch / name, curves=files[name],
-        )
-        for name in rows
+    train = partial(
+        _train_named, rows=rows, curves=files, scratch=scratch,
+        settings={
+            "crops": crops, "recipe": recipe, "seed": seed, "precision": precision, "device": device, "threads": 1
+        },
     )  # fmt: skip
-    states = joblib.Parallel(n_jobs=len(rows), backend="loky", mmap_mode=None)(jobs)
+    states = list(in_parallel(train, rows, total=len(rows), desc="control CNNs", jobs=len(rows)))
     merge_curves(files, curves)
     return dict(zip(rows, states, strict=True))
+
+
+def _train_named(
+    name: str,
+    *,
+    rows: Mapping[str, np.ndarray],
+    curves: Mapping[str, Path],
+    scratch: Path,
+    settings: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    return train_cnn(name=name, rows=rows[name], scratch=scratch / name, curves=curves[name], **settings)
 
 
 def merge_curves(files: Mapping[str, Path], merged: Path) -> None:
