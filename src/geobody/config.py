@@ -127,14 +127,14 @@ class Crops(Section):
     size_px: Annotated[int, Field(ge=16, le=512, multiple_of=16)] = 64
     """Side of a crop; it shows 2 m at the root's depth."""
     centre: Literal["root", "mask"] = "root"
-    """root: the labelled root and its depth; mask: the middle of the mask's box, as a user without labels has."""
+    """root: the labelled root and its depth; mask: the middle of the mask's box, which needs no label."""
     mask_box_mm: Positive = 1600.0
-    """With ``centre: mask``, the longer side of the mask's box is taken to be this long: that gives the depth."""
+    """With ``centre: mask``, the longer side of the mask's box is taken for this long: it gives the depth."""
     roll_std_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
     """Standard deviation of the in-plane rotation of a crop, drawn once per image."""
     seed: Annotated[int, Field(ge=0)] = 0
     """What the in-plane rotations are drawn from."""
-    difference_threshold: Positive = 9.0
+    difference_threshold: Positive = 8.0
     """Colour difference to the background, in CIELAB units, above which a pixel is foreground at least."""
     difference_noise_factor: NonNegative = 4.0
     """The threshold is never below this many standard deviations of the crop's own noise."""
@@ -267,7 +267,7 @@ class Prior(Section):
 class GanPrior(Section):
     """The adversarial prior on pose and shape."""
 
-    steps: Count = 600
+    steps: Count = 500
     """Length of the training: one step of the discriminators and one of the generator each."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Real poses in a step; generated, noisy and shuffled ones are as many each."""
@@ -289,13 +289,13 @@ class GanPrior(Section):
     """Steps in which the learning rates rise."""
     clip_norm: Positive = 5.0
     """Largest norm of a gradient."""
-    corrupted_weight: NonNegative = 0.5
+    corrupted_weight: NonNegative = 1.0
     """Weight of corrupted training poses (noise, shuffled joints) as fakes; 0 leaves the generator's alone."""
     moment_weight: NonNegative = 1.0
     """Weight of the generator's term on mean and spread; 0 lets it repeat one pose."""
     noise_min_deg: Positive = 3.0
     """Least root mean square angle of the noise in corrupted poses."""
-    noise_max_deg: Positive = 60.0
+    noise_max_deg: Positive = 90.0
     """Largest root mean square angle of the noise in corrupted poses."""
 
     @model_validator(mode="after")
