@@ -97,7 +97,8 @@ def test_smplx_poses_as_the_builder_does(files, small_open_body):
     model = BodyModel.load(files[3445], torch.float64)
     zero = torch.zeros(1, 10, dtype=torch.float64)
     output = model(betas=zero, body_pose=r[:, 1:], global_orient=r[:, 0], transl=zero[:, :3])
-    np.testing.assert_allclose(output.vertices[0].numpy(), expected, atol=1e-9)
+    # smplx keeps a model's constants rounded to single precision, whatever its dtype.
+    np.testing.assert_allclose(output.vertices[0].numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_the_rest_pose_is_a_t_pose_that_faces_forward(small_open_body):

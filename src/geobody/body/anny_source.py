@@ -141,7 +141,7 @@ def _load_anny() -> Any:
     import warp
 
     # Warp, which anny compiles two small kernels with, keeps them in the home folder unless told otherwise.
-    warp.config.quiet = True
+    warp.config.log_level = warp.LOG_ERROR
     scratch = tempfile.TemporaryDirectory(prefix="geobody-warp-")
     warp.config.kernel_cache_dir = scratch.name
     import anny

@@ -23,7 +23,7 @@ SIDE_VIEW_DEG: Final = 70.0
 
 def body_figure(path: Path, body: OpenBody) -> None:
     """Draws the mean and +-2 of the first betas in the T-pose, and twelve poses from two sides, to a PNG."""
-    size = sorted(body.faces)[-1]
+    size = sorted(body.faces)[len(body.faces) // 2]
     standing = named_pose("standing")
     figure = new_figure(13.5, 6.9)
     axes = figure.subplots(3, COLUMNS)
