@@ -34,8 +34,8 @@ from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
 
 APPEARANCE_FILE = "lapp.npy"
-FAR_VERTICES = 400
-"""Vertices that the far-reaching term looks at, drawn anew in each step."""
+SAMPLED_VERTICES = 400
+"""Vertices that the far-reaching term and the views' agreement look at, drawn anew in each step."""
 
 TERMS = ("pose", "overlap", "far", "agreement", "spread", "prior", "betas")
 
@@ -162,13 +162,13 @@ class BodyObjective:
         focal = self._tensor(self.shards.table["focal_px"][rows])
         mask = self._tensor(self.shards.masks[rows]) / 255.0
         samples = mask_samples(mask, self.recipe.mask_samples, g)
-        judged = torch.randperm(placed.shape[1], generator=g)[:FAR_VERTICES]
-        xy = project_px(placed[:, judged], focal, size_px=self.shards.crop_size_px)
+        some = torch.randperm(placed.shape[1], generator=g)[:SAMPLED_VERTICES]
+        xy = project_px(placed[:, some], focal, size_px=self.shards.crop_size_px)
         drawn = self.recipe.raster_instants * cameras
         return {
             "overlap": overlap_loss(self.renderer(placed[:drawn], focal[:drawn]), mask[:drawn]),
             "far": far_loss(xy, mask=mask, samples=samples),
-            "agreement": agreement_loss(vertices, R),
+            "agreement": agreement_loss(vertices[:, :, some], R),
             "spread": spread_loss(params.betas.unflatten(0, (instants, cameras))),
         }
 
