@@ -20,6 +20,9 @@ from geobody.training.checkpoint import load_weights
 N_JOINTS = len(SMPL_JOINTS) - 1
 N_LATENT = 20
 
+EXCESS_RAD = 0.1
+"""A joint that leaves its range by this much costs as much as discriminators that all say fake."""
+
 
 @dataclass(frozen=True)
 class Verdicts:
@@ -81,6 +84,13 @@ class PoseStatistics(nn.Module):
     def offsets(self, body_pose: Tensor) -> Tensor:
         """(B,23,3): rotation vectors from each joint's mean rotation, radians."""
         return matrix_to_axis_angle(self.rotation_mean.transpose(-1, -2) @ body_pose)
+
+    def excess(self, body_pose: Tensor) -> Tensor:
+        """(B,23): length of what leaves the range of the training poses, in units of EXCESS_RAD."""
+        with torch.autocast(body_pose.device.type, enabled=False):
+            offsets = self.offsets(body_pose.float())
+            beyond = (self.offset_low - offsets).clamp(min=0) + (offsets - self.offset_high).clamp(min=0)
+            return (beyond.square().sum(dim=-1) + 1e-12).sqrt() / EXCESS_RAD
 
     def implausible(self, body_pose: Tensor, *, tolerance_rad: float = 0.02) -> Tensor:
         """(B,23) bool: joints whose rotation leaves, about any axis, the range of the training poses.
@@ -207,9 +217,12 @@ class PosePrior(nn.Module):
         """Scalar: 0 where every discriminator says real; about 1 where all say fake.
 
         Least squares towards 1, averaged over joints, then over joints, pose and shape, so that
-        it is in the same units whatever the number of joints.
+        it is in the same units whatever the number of joints. To it comes what joints exceed the
+        range of the training poses by: discriminators are frozen, and out there, where they saw
+        little, a regressor finds poses that please them.
         """
-        return realness_loss(self.discriminators(body_pose, betas))
+        adversarial = realness_loss(self.discriminators(body_pose, betas))
+        return adversarial + self.discriminators.statistics.excess(body_pose).square().mean()
 
     def score(self, body_pose: Tensor, betas: Tensor) -> Tensor:
         """(B,): the higher, the more real, for rotation matrices (B,23,3,3) and betas (B,10)."""
