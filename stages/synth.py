@@ -12,8 +12,9 @@ def main(job: Job) -> str:
     """Draws the set with all cores (the result does not depend on how many), then describes it."""
     from geobody.conventions import TEST_SUBJECTS, TRAIN_SUBJECTS
     from geobody.data.manifest import write_manifest
-    from geobody.data.synthetic import generate, write_surreal, write_truth
+    from geobody.data.synthetic import generate
     from geobody.data.synthetic_facts import describe
+    from geobody.data.synthetic_files import write_surreal, write_truth
     from geobody.report.metrics_json import write_json
     from geobody.report.people_sheet import people_sheet
 

@@ -13,15 +13,16 @@ from scipy.spatial.transform import Rotation
 
 from capsule_body import write_capsule_body
 from geobody.body.model import BodyModel
-from geobody.data import synthetic
+from geobody.data import synthetic, synthetic_files
 from geobody.data.surreal import read_surreal
+from geobody.data.synthetic_files import Performance
 from geobody.errors import DataError
 
 MOTIONS = Path(__file__).parents[2] / "data" / "motions"
 SUBJECTS, ACTIONS, FRAMES, SIZE = (1, 9), (3, 9), 3, 128
 
 
-def make(root: Path, body: Path, *, workers: int, motions: Path = MOTIONS) -> list[synthetic.Performance]:
+def make(root: Path, body: Path, *, workers: int, motions: Path = MOTIONS) -> list[Performance]:
     return synthetic.generate(
         images=root / "images",
         masks=root / "masks",
@@ -52,10 +53,10 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, body: Path) -> tuple[Path, list[synthetic.Performance]]:
+def made(tmp_path_factory: pytest.TempPathFactory, body: Path) -> tuple[Path, list[Performance]]:
     root = tmp_path_factory.mktemp("made")
     performances = make(root, body, workers=1)
-    synthetic.write_truth(root / "truth", performances)
+    synthetic_files.write_truth(root / "truth", performances)
     return root, performances
 
 
@@ -63,7 +64,7 @@ def folders(root: Path) -> list[Path]:
     return sorted((root / "images").iterdir())
 
 
-def test_layout_is_human36m_s(made: tuple[Path, list[synthetic.Performance]]) -> None:
+def test_layout_is_human36m_s(made: tuple[Path, list[Performance]]) -> None:
     root, _ = made
     expected = [
         f"s_{s:02d}_act_{a:02d}_subact_01_ca_{c:02d}" for s in SUBJECTS for a in ACTIONS for c in (1, 2, 3, 4)
@@ -79,7 +80,7 @@ def test_layout_is_human36m_s(made: tuple[Path, list[synthetic.Performance]]) ->
         assert sorted(p.name for p in masks.iterdir()) == [f"{n}.png" for n in names]
 
 
-def test_mat_holds_cameras_and_poses(made: tuple[Path, list[synthetic.Performance]]) -> None:
+def test_mat_holds_cameras_and_poses(made: tuple[Path, list[Performance]]) -> None:
     root, _ = made
     centres = {}
     for folder in folders(root):
@@ -98,15 +99,13 @@ def test_mat_holds_cameras_and_poses(made: tuple[Path, list[synthetic.Performanc
 
 
 def test_header_of_the_mat_holds_no_date(tmp_path: Path) -> None:
-    synthetic.write_mat(tmp_path / "a.mat", {"x": np.eye(3)})
+    synthetic_files.write_mat(tmp_path / "a.mat", {"x": np.eye(3)})
     raw = (tmp_path / "a.mat").read_bytes()
     assert b"Created" not in raw[:116]
     np.testing.assert_array_equal(scipy.io.loadmat(tmp_path / "a.mat")["x"], np.eye(3))
 
 
-def test_joints_lie_on_the_body_in_every_view(
-    made: tuple[Path, list[synthetic.Performance]], body: Path
-) -> None:
+def test_joints_lie_on_the_body_in_every_view(made: tuple[Path, list[Performance]], body: Path) -> None:
     """Joints regressed from the truth's vertices, projected by OpenCV, against the masks' pixels."""
     root, performances = made
     model = BodyModel.load(body)
@@ -138,7 +137,7 @@ def test_joints_lie_on_the_body_in_every_view(
     assert free_views > 0.5 * 4 * FRAMES * len(performances)
 
 
-def truth_vertices(model: BodyModel, performance: synthetic.Performance) -> np.ndarray:
+def truth_vertices(model: BodyModel, performance: Performance) -> np.ndarray:
     matrices = Rotation.from_rotvec(performance.pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     rotations = torch.from_numpy(matrices).float()
     out = model(
@@ -150,9 +149,7 @@ def truth_vertices(model: BodyModel, performance: synthetic.Performance) -> np.n
     return out.vertices.double().numpy()
 
 
-def test_masks_are_binary_and_of_the_person(
-    made: tuple[Path, list[synthetic.Performance]], body: Path
-) -> None:
+def test_masks_are_binary_and_of_the_person(made: tuple[Path, list[Performance]], body: Path) -> None:
     """A mask covers the projected mesh up to cloth and hair: filled triangles by OpenCV, no depth."""
     root, performances = made
     model = BodyModel.load(body)
@@ -176,9 +173,7 @@ def test_masks_are_binary_and_of_the_person(
                 assert both > 0.8 * (filled > 0).sum(), (name, f)
 
 
-def test_people_stand_on_the_floor_near_the_middle(
-    made: tuple[Path, list[synthetic.Performance]], body: Path
-) -> None:
+def test_people_stand_on_the_floor_near_the_middle(made: tuple[Path, list[Performance]], body: Path) -> None:
     _, performances = made
     model = BodyModel.load(body)
     for performance in performances:
@@ -188,7 +183,7 @@ def test_people_stand_on_the_floor_near_the_middle(
         assert np.hypot(pelvis[:, 0], pelvis[:, 1]).max() < 1.1
 
 
-def test_truth_is_what_was_performed(made: tuple[Path, list[synthetic.Performance]]) -> None:
+def test_truth_is_what_was_performed(made: tuple[Path, list[Performance]]) -> None:
     root, performances = made
     table = pq.read_table(root / "truth" / "truth.parquet")
     assert table.num_rows == len(SUBJECTS) * len(ACTIONS) * FRAMES
@@ -204,13 +199,13 @@ def test_truth_is_what_was_performed(made: tuple[Path, list[synthetic.Performanc
 
 
 def test_same_bytes_with_two_workers(
-    made: tuple[Path, list[synthetic.Performance]], body: Path, tmp_path: Path
+    made: tuple[Path, list[Performance]], body: Path, tmp_path: Path
 ) -> None:
     root, _ = made
     performances = make(tmp_path, body, workers=2)
     for kind in ("images", "masks"):
         assert all_bytes(tmp_path / kind) == all_bytes(root / kind)
-    synthetic.write_truth(tmp_path / "truth", performances)
+    synthetic_files.write_truth(tmp_path / "truth", performances)
     assert all_bytes(tmp_path / "truth") == all_bytes(root / "truth")
 
 
@@ -220,7 +215,7 @@ def test_another_seed_makes_another_set(body: Path) -> None:
 
 
 def test_surreal_layout_is_read_back(tmp_path: Path, body: Path) -> None:
-    sequences, frames = synthetic.write_surreal(
+    sequences, frames = synthetic_files.write_surreal(
         tmp_path / "s", body=body, motions=MOTIONS, seed=0, sequences=3, frames=5
     )
     read = read_surreal(tmp_path / "s")
@@ -233,7 +228,7 @@ def test_surreal_layout_is_read_back(tmp_path: Path, body: Path) -> None:
     # joints3D is the posed body, upright in a z-up world: the head is above the feet or the pelvis.
     bones = np.linalg.norm(info["joints3D"][:, 4] - info["joints3D"][:, 7], axis=0)
     np.testing.assert_allclose(bones, bones[0], atol=1e-4)
-    synthetic.write_surreal(tmp_path / "t", body=body, motions=MOTIONS, seed=0, sequences=3, frames=5)
+    synthetic_files.write_surreal(tmp_path / "t", body=body, motions=MOTIONS, seed=0, sequences=3, frames=5)
     assert all_bytes(tmp_path / "s") == all_bytes(tmp_path / "t")
 
 

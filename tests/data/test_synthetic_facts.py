@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from geobody.data.motions import MAIN_JOINTS
-from geobody.data.synthetic import Performance
 from geobody.data.synthetic_facts import count_distinct, describe, nearest_deg, pose_distances_deg
+from geobody.data.synthetic_files import Performance
 
 
 def random_poses(count: int, spread: float, seed: int = 0) -> np.ndarray:

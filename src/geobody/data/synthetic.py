@@ -5,55 +5,36 @@ Each draws from generators of its own, so that neither the number of workers nor
 The tasks run on whichever joblib backend is active: processes here, Dask on a cluster.
 """
 
-import contextlib
 import functools
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from geobody.body.model import BodyModel, read_body
 from geobody.conventions import CROP_SIDE_MM, MM_PER_M, N_BETAS, WORLD_FROM_BODY
 from geobody.data import rooms
-from geobody.data.actions import action_sequence, surreal_sequences
+from geobody.data.actions import action_sequence
 from geobody.data.outfits import PEOPLE, Anatomy, Dress, outfit_of
+from geobody.data.posed_bodies import load_body, pose_bodies
+from geobody.data.synthetic_files import Performance, write_mat
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
 from geobody.parallel import in_parallel
-from geobody.progress import progress
 from geobody.render import scene
 
 Room = tuple[np.ndarray, np.ndarray]
 """The empty room in one camera: picture (H,W,3) and share of floor (H,W)."""
 
 N_CAMERAS: Final = len(rooms.CAMERA_AZIMUTHS_DEG)
-MAT_HEADER: Final = b"MATLAB 5.0 MAT-file, written by geobody".ljust(116)
 WANDER_M: Final = 0.9
 SHADOW_STRENGTH: Final = 0.42
 CHAIR_IN_FRONT: Final = 0.3
 CHAIR_COLOURS: Final = ((0.45, 0.30, 0.18), (0.22, 0.20, 0.20), (0.62, 0.48, 0.30))
 SEATED_PELVIS_M: Final = (0.40, 0.66)
-
-TRUTH_SCHEMA: Final = pa.schema(
-    [
-        ("subject", pa.int32()),
-        ("action", pa.int32()),
-        ("subaction", pa.int32()),
-        ("frame", pa.int32()),
-        ("pose", pa.list_(pa.float32(), 72)),
-        ("betas", pa.list_(pa.float32(), N_BETAS)),
-        ("transl_m", pa.list_(pa.float32(), 3)),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -70,27 +51,6 @@ class _Recipe:
     image_size_px: int
     jpeg_quality: int
     noise_std: float
-
-
-@dataclass(frozen=True)
-class Performance:
-    """What one (subject, action, subaction) was: truth of its frames, and facts about its views.
-
-    pose (F,72) float32 axis-angle, the root maps body -> world; betas (10,), transl_m (F,3) float32;
-    facing_deg (F,4) angle between the body's front and the camera; joints_hidden (F,4) share of the
-    17 joints behind a chair; crosses_crop, crosses_image (F,4) bool.
-    """
-
-    subject: int
-    action: int
-    subaction: int
-    pose: np.ndarray
-    betas: np.ndarray
-    transl_m: np.ndarray
-    facing_deg: np.ndarray
-    joints_hidden: np.ndarray
-    crosses_crop: np.ndarray
-    crosses_image: np.ndarray
 
 
 def sequence_name(subject: int, action: int, subaction: int, camera: int) -> str:
@@ -144,86 +104,6 @@ def generate(
     return list(in_parallel(perform, tasks, total=len(tasks), desc="sequences", jobs=jobs))
 
 
-def write_truth(folder: Path, performances: list[Performance]) -> None:
-    """``folder/truth.parquet``: theta (72), beta (10) and translation (3) of every frame."""
-    rows = [(p, f) for p in performances for f in range(len(p.pose))]
-    columns: list[Any] = [
-        [p.subject for p, _ in rows],
-        [p.action for p, _ in rows],
-        [p.subaction for p, _ in rows],
-        [f + 1 for _, f in rows],
-        [p.pose[f] for p, f in rows],
-        [p.betas for p, _ in rows],
-        [p.transl_m[f] for p, f in rows],
-    ]
-    arrays = [pa.array(c, type=field.type) for c, field in zip(columns, TRUTH_SCHEMA, strict=True)]
-    folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_arrays(arrays, schema=TRUTH_SCHEMA), folder / "truth.parquet")
-
-
-def write_surreal(
-    folder: Path, *, body: Path, motions: Path, seed: int, sequences: int, frames: int
-) -> tuple[int, int]:
-    """A set of poses and shapes in SURREAL's layout under ``folder``; returns its sequences and frames.
-
-    The root's rotation is left in the motion's own frame (y up), as SURREAL leaves it in the
-    capture's, turned by ``zrot`` about the vertical; joints3D are in metres in a z-up world.
-    """
-    model = _body(body)
-    total = 0
-    found = surreal_sequences(count=sequences, frames=frames, seed=seed, motions=motions)
-    for number, motion in enumerate(progress(found, desc="poses for the prior"), start=1):
-        rng = np.random.default_rng([seed, 7303, number])
-        betas = np.clip(rng.normal(0, 1, N_BETAS), -2.5, 2.5).astype(np.float32)
-        heading = rng.uniform(-np.pi, np.pi)
-        n = len(motion)
-        pose = motion.poses.reshape(n, 72).astype(np.float32)
-        upright = Rotation.from_euler("z", heading) * Rotation.from_matrix(np.array(WORLD_FROM_BODY))
-        in_world = pose.copy()
-        in_world[:, :3] = (upright * Rotation.from_rotvec(pose[:, :3])).as_rotvec()
-        joints = _pose_bodies(model, in_world, betas, np.zeros((n, 3), np.float32))[1]
-        name = f"take_{number:04d}"
-        place = folder / "cmu" / "train" / "run0" / name
-        place.mkdir(parents=True)
-        fields = {
-            "gender": np.full((n, 1), int(betas[0] > 0), np.uint8),
-            "joints3D": np.ascontiguousarray(joints.transpose(2, 1, 0), dtype=np.float32),
-            "pose": np.ascontiguousarray(pose.T),
-            "sequence": name,
-            "shape": np.tile(betas[:, None], (1, n)),
-            "zrot": np.full((n, 1), heading, np.float32),
-        }
-        write_mat(place / f"{name}_c0001_info.mat", fields)
-        total += n
-    return len(found), total
-
-
-def write_mat(path: Path, fields: dict[str, Any]) -> None:
-    """A Matlab 5 file whose bytes depend on ``fields`` alone (scipy's header holds the date)."""
-    buffer = io.BytesIO()
-    savemat(buffer, fields)
-    data = bytearray(buffer.getvalue())
-    data[: len(MAT_HEADER)] = MAT_HEADER
-    path.write_bytes(bytes(data))
-
-
-@functools.cache
-def _body(path: Path) -> BodyModel:
-    """One body per process."""
-    return BodyModel.load(path)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch computes with one thread: with more, the last bits would depend on how many there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 @functools.cache
 def _template(path: Path) -> tuple[np.ndarray, np.ndarray, Anatomy]:
     arrays = read_body(path)
@@ -239,22 +119,6 @@ def _room(recipe: _Recipe, view: tuple[int, int]) -> Room:
         rooms.light(seed=recipe.seed, subject=subject),
         seed=recipe.seed,
     )
-
-
-def _pose_bodies(
-    model: BodyModel, pose: np.ndarray, betas: np.ndarray, transl_m: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (F,V,3) and joints (F,24,3), float64 copies of the model's float32, from axis-angle."""
-    matrices = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    rotations = torch.from_numpy(matrices.astype(np.float32))
-    with _one_thread(), torch.inference_mode():
-        out = model(
-            betas=torch.from_numpy(betas).expand(len(pose), -1),
-            body_pose=rotations[:, 1:],
-            global_orient=rotations[:, 0],
-            transl=torch.from_numpy(transl_m),
-        )
-    return out.vertices.numpy().astype(np.float64), out.joints.numpy().astype(np.float64)
 
 
 def _in_world(
@@ -283,10 +147,10 @@ def _in_world(
     transl = np.zeros((len(pose), 3), np.float32)
     transl[:, :2] = path + radius * np.array([np.cos(angle), np.sin(angle)])
     betas = subject_betas(subject, recipe.seed)
-    vertices, joints = _pose_bodies(model, pose, betas, transl)
+    vertices, joints = pose_bodies(model, pose, betas, transl)
     transl[:, :2] -= joints[:, 0, :2] - transl[:, :2]
     transl[:, 2] -= vertices[:, :, 2].min(1)
-    vertices, _ = _pose_bodies(model, pose, betas, transl)
+    vertices, _ = pose_bodies(model, pose, betas, transl)
     return pose, betas, transl, vertices
 
 
@@ -318,49 +182,63 @@ def _prop(
     return None
 
 
+@dataclass(frozen=True)
+class _View:
+    """One camera during one performance."""
+
+    name: str
+    camera: Camera
+    backdrop: scene.Backdrop
+    gain: np.ndarray
+    rng: np.random.Generator
+
+
 def _perform(recipe: _Recipe, task: tuple[int, int, int, tuple[Room, ...]]) -> Performance:
     subject, action, subaction, room = task
-    model = _body(recipe.body)
+    model = load_body(recipe.body)
     template, weights, anatomy = _template(recipe.body)
     faces = model.faces.numpy().astype(np.uint32)
     pose, betas, transl, vertices = _in_world(model, recipe, subject, action, subaction)
     joints = np.einsum("jv,fvc->fjc", model.J_regressor_h36m.numpy().astype(np.float64), vertices)
     dress = Dress(PEOPLE[subject], outfit_of(subject, action), anatomy)
-    normals = scene.vertex_normals(vertices, faces)
-    dressed = vertices + dress.offsets_m(template)[:, None] * normals
-    prop = _prop(vertices, weights, recipe.seed, subject, action, subaction)
+    offsets = dress.offsets_m(template)[:, None]
     light = rooms.light(seed=recipe.seed, subject=subject)
-    shadows = [scene.floor_shadow(v, faces, light, prop) for v in dressed]
+    prop = _prop(vertices, weights, recipe.seed, subject, action, subaction)
+    views = []
     cameras = rooms.cameras(seed=recipe.seed, subject=subject, image_size_px=recipe.image_size_px)
-    facts: list[dict[str, np.ndarray]] = []
     for number, camera in enumerate(cameras):
         name = sequence_name(subject, action, subaction, number + 1)
         (recipe.images / name).mkdir(parents=True)
         (recipe.masks / name).mkdir(parents=True)
         write_mat(recipe.images / name / "h36m_meta.mat", _meta(camera, joints))
-        backdrop = scene.with_prop(*room[number], prop, camera, light)
         gain = rooms.exposure(seed=recipe.seed, subject=subject, camera=number)
         rng = np.random.default_rng([recipe.seed, 7306, subject, action, subaction, number])
-        for f in range(len(pose)):
+        views.append(_View(name, camera, scene.with_prop(*room[number], prop, camera, light), gain, rng))
+    dressed = np.empty_like(vertices)
+    for f in range(len(pose)):
+        normals = scene.vertex_normals(vertices[f], faces)
+        dressed[f] = vertices[f] + offsets * normals
+        shadow = scene.floor_shadow(dressed[f], faces, light, prop)
+        for view in views:
             picture, coverage = scene.draw_body(
-                backdrop=backdrop,
-                camera=camera,
+                backdrop=view.backdrop,
+                camera=view.camera,
                 light=light,
-                shadow=shadows[f],
+                shadow=shadow,
                 shadow_strength=SHADOW_STRENGTH,
                 vertices_m=dressed[f],
-                normals=normals[f],
+                normals=normals,
                 faces=faces,
                 template=template,
                 albedo=dress.albedo,
             )
-            image = scene.sensor(picture, gain=gain, noise_std=recipe.noise_std, rng=rng)
-            file = f"{name}_{f + 1:06d}"
+            image = scene.sensor(picture, gain=view.gain, noise_std=recipe.noise_std, rng=view.rng)
+            file = f"{view.name}_{f + 1:06d}"
             quality = [cv2.IMWRITE_JPEG_QUALITY, recipe.jpeg_quality]
-            _write_image(recipe.images / name / f"{file}.jpg", image[..., ::-1], quality)
+            _write_image(recipe.images / view.name / f"{file}.jpg", image[..., ::-1], quality)
             mask = np.where(coverage >= 0.5, np.uint8(255), np.uint8(0))
-            _write_image(recipe.masks / name / f"{file}.png", mask, [])
-        facts.append(_facts(camera, backdrop, pose, joints, dressed))
+            _write_image(recipe.masks / view.name / f"{file}.png", mask, [])
+    facts = [_facts(view.camera, view.backdrop, pose, joints, dressed) for view in views]
     stacked = {key: np.stack([fact[key] for fact in facts], axis=1) for key in facts[0]}
     return Performance(subject, action, subaction, pose, betas, transl, **stacked)
 

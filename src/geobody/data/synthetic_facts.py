@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from geobody.conventions import TEST_SUBJECTS
 from geobody.data.motions import MAIN_JOINTS
-from geobody.data.synthetic import Performance
+from geobody.data.synthetic_files import Performance
 
 DISTINCT_DEG: Final = 10.0
 AWAY_DEG: Final = 120.0
