@@ -26,3 +26,8 @@ class DataError(GeobodyError):
     def __init__(self, path: Path | str, problem: str, cure: str) -> None:
         super().__init__(f"{path}: {problem}; {cure}")
         self.path = Path(path)
+        self._parts = (path, problem, cure)
+
+    def __reduce__(self) -> tuple[type["DataError"], tuple[Path | str, str, str]]:
+        """Survives the way back from a worker process."""
+        return type(self), self._parts
