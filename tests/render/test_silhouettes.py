@@ -7,6 +7,7 @@ import pytest
 import torch
 from pytorch3d.transforms import axis_angle_to_matrix
 
+from geobody.errors import ParamsError
 from geobody.render.silhouettes import SilhouetteRenderer, face_neighbours, project_px, silhouettes
 
 SIZE = 32
@@ -131,9 +132,14 @@ def test_gradients_match_finite_differences_of_a_fine_raster(cases):
     assert length.min() > 0.8 and length.max() < 1.25, length
 
 
+def need_compiled(backend: str) -> None:
+    if backend == "pytorch3d":
+        reason = "PyTorch3D's compiled part does not load here"
+        pytest.importorskip("pytorch3d._C", reason=reason, exc_type=ImportError)
+
+
 def test_backends_agree(cases):
-    compiled = "pytorch3d._C"
-    pytest.importorskip(compiled, reason="PyTorch3D's compiled part does not load here", exc_type=ImportError)
+    need_compiled("pytorch3d")
     vertices, faces, moves, _ = cases
     scene, focal = placed(vertices, moves), torch.full((4,), FOCAL_PX, dtype=torch.float64)
     a, b = (silhouettes(scene, faces, focal, SIZE, backend) for backend in ("deodr", "pytorch3d"))
@@ -148,7 +154,7 @@ def test_pytorch3d_without_its_compiled_part_says_what_serves(cases, monkeypatch
     vertices, faces, moves, _ = cases
     monkeypatch.delitem(sys.modules, "pytorch3d.renderer.mesh.rasterize_meshes", raising=False)
     monkeypatch.setitem(sys.modules, "pytorch3d.renderer.mesh.rasterize_meshes", None)
-    with pytest.raises(RuntimeError, match="deodr") as caught:
+    with pytest.raises(ParamsError, match="deodr") as caught:
         silhouettes(placed(vertices, moves[:1]), faces, torch.tensor([FOCAL_PX]), SIZE, "pytorch3d")
     assert "\n" not in str(caught.value)
 
@@ -160,13 +166,18 @@ def test_the_root_projects_to_the_middle_of_the_crop():
     assert torch.allclose(found[0], torch.tensor([[15.5, 15.5], [31.5, -0.5]]), atol=1e-4)
 
 
-def test_a_body_behind_the_camera_draws_nothing_and_pulls_nowhere():
+@pytest.mark.parametrize("backend", ["deodr", "pytorch3d"])
+def test_a_body_behind_the_camera_draws_nothing_and_pulls_nowhere(backend):
+    need_compiled(backend)
     vertices, faces = figure()
-    behind = (vertices - torch.tensor([0, 0, DEPTH_MM]))[None].requires_grad_(True)
-    image = silhouettes(behind, faces, torch.tensor([FOCAL_PX], dtype=torch.float64), SIZE)
-    assert image.sum() == 0
-    image.sum().backward()
-    assert torch.isfinite(behind.grad).all() and behind.grad.abs().sum() == 0
+    two = torch.stack((vertices - torch.tensor([0, 0, DEPTH_MM]), vertices + torch.tensor([0, 0, DEPTH_MM])))
+    two.requires_grad_(True)
+    focal = torch.full((2,), FOCAL_PX, dtype=torch.float64)
+    for behind in (two, two[:1]):
+        image = silhouettes(behind, faces, focal[: len(behind)], SIZE, backend)
+        assert image[0].sum() == 0
+        (gradient,) = torch.autograd.grad(image.sum(), behind)
+        assert torch.isfinite(gradient).all() and gradient[0].abs().sum() == 0
 
 
 def test_faces_that_cross_the_camera_plane_leave_values_and_gradients_finite():
