@@ -1,17 +1,15 @@
-"""Work spread over processes: results in order, progress, and errors that reach the user as they were.
+"""Work spread over processes: results in order, with progress.
 
 joblib's backend decides where the work runs: processes of this machine, or, inside
 ``joblib.parallel_config(backend="dask")``, a cluster.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 from joblib import Parallel, delayed
 
-from geobody.errors import GeobodyError
 from geobody.progress import progress
 
 Task = TypeVar("Task")
@@ -24,34 +22,12 @@ def in_parallel(
     """Yields ``function(task)`` for each task, in the tasks' order, computed by ``jobs`` workers (-1: cores).
 
     Tasks and results travel between processes, so both must pickle. Each worker computes with one
-    thread. A ``GeobodyError`` in a worker is raised here with its own type and message.
+    thread. An error in a worker is raised here as it was.
     """
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_guarded)(function, task) for task in tasks)
-    for result in progress(work, total=total, desc=desc):
-        if isinstance(result, _Failure):
-            work.close()
-            raise result.error()
-        yield result
+    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_with_one_thread)(function, task) for task in tasks)
+    yield from progress(work, total=total, desc=desc)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error on its way: an exception whose ``__init__`` has other arguments does not unpickle."""
-
-    kind: type[GeobodyError]
-    message: str
-    state: dict[str, Any]
-
-    def error(self) -> GeobodyError:
-        error = self.kind.__new__(self.kind)
-        error.args = (self.message,)
-        error.__dict__.update(self.state)
-        return error
-
-
-def _guarded(function: Callable[[Task], Result], task: Task) -> Result | _Failure:
+def _with_one_thread(function: Callable[[Task], Result], task: Task) -> Result:
     cv2.setNumThreads(1)
-    try:
-        return function(task)
-    except GeobodyError as error:
-        return _Failure(type(error), str(error), vars(error))
+    return function(task)
