@@ -193,7 +193,7 @@ def test_prop_has_its_depth_and_hides_the_floor() -> None:
     assert backdrop.depth_m[2 * row, 2 * column] == pytest.approx(2.5, abs=1e-5)
     assert backdrop.floor[row, column] == 0
     assert backdrop.floor[2, 2] == 1
-    np.testing.assert_allclose(backdrop.image[row, column], 0.5 * 0.8, atol=1e-5)
+    np.testing.assert_allclose(backdrop.image[row, column], 0.5 * 0.88, atol=1e-5)
 
 
 def test_sensor_adds_the_noise_it_is_told_and_never_wraps() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from geobody.data.synthetic import sequence_name
 from geobody.errors import DataError
-from geobody.report.people_sheet import MAX_BYTES, PICTURE_PX, people_sheet
+from geobody.report.people_sheet import MAX_BYTES, PICTURE_PX, SHARE_OF_IMAGE, people_sheet
 
 SIZE = 96
 
@@ -49,7 +49,7 @@ def test_each_row_shows_its_subject_and_the_file_stays_small(tmp_path: Path) -> 
     red = (picture[..., 2] > 180) & (picture[..., 1] < 80)
     green = (picture[..., 1] > 180) & (picture[..., 2] < 80)
     # The square has a known share of each picture, which is cut around it although it is at the border.
-    expected = 8 * (PICTURE_PX * 20 / (0.52 * SIZE)) ** 2
+    expected = 8 * (PICTURE_PX * 20 / (SHARE_OF_IMAGE * SIZE)) ** 2
     assert red[:half].sum() == pytest.approx(expected, rel=0.15)
     assert green[half:].sum() == pytest.approx(expected, rel=0.15)
     assert red[half:].sum() == green[:half].sum() == 0

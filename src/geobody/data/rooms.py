@@ -84,8 +84,8 @@ def light(*, seed: int, subject: int) -> Light:
     direction = np.array(
         [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
     )
-    ambient = 0.58 + rng.uniform(-0.05, 0.05)
-    return Light(direction=direction, ambient=ambient, diffuse=1.12 - ambient)
+    ambient = 0.66 + rng.uniform(-0.05, 0.05)
+    return Light(direction=direction, ambient=ambient, diffuse=1.14 - ambient)
 
 
 def exposure(*, seed: int, subject: int, camera: int) -> np.ndarray:

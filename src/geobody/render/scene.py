@@ -37,7 +37,7 @@ class Light:
 
     def shade(self, normals: np.ndarray) -> np.ndarray:
         """Brightness (N,) of unit normals (N,3) in the world, Lambert's law plus ambient."""
-        sky = 0.8 + 0.2 * normals[:, 2]
+        sky = 0.88 + 0.12 * normals[:, 2]
         return self.ambient * sky + self.diffuse * np.maximum(normals @ self.direction, 0)
 
 

@@ -14,7 +14,7 @@ from geobody.report.contact_sheet import contact_sheet, write_sheet
 
 COLUMNS: Final = 8
 PICTURE_PX: Final = 112
-SHARE_OF_IMAGE: Final = 0.52
+SHARE_OF_IMAGE: Final = 0.56
 MAX_BYTES: Final = 400_000
 GREY_STEP: Final = 8
 
