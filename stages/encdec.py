@@ -58,7 +58,7 @@ def main(job: Job) -> str:
     weights = sum(parameter.numel() for parameter in network.parameters())
     write_json(job.outputs["metrics"], {"nvs": report, "weights": weights, "steps": settings.steps})
     draw_novel_views(
-        job.outputs["figure"], network, crops, np.concatenate([spread(views, 4) for views in groups.values()])
+        job.outputs["figure"], network, crops, np.concatenate([spread(views, 3) for views in groups.values()])
     )
     said = ", ".join(f"{name} {scores['novel']['psnr_person_db']:.1f}" for name, scores in report.items())
     return f"arm {settings.arm} ({settings.track}), {settings.steps} steps; PSNR of novel views in dB: {said}"
