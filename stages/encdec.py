@@ -13,6 +13,7 @@ def main(job: Job) -> str:
     import numpy as np
 
     from geobody.data.crops import CropShards
+    from geobody.models.arm import LossWeights
     from geobody.models.encoder_decoder_training import Recipe, held_out_instants, train_encoder_decoder
     from geobody.report.metrics_json import write_json
     from geobody.report.novel_views import draw_novel_views, novel_view_metrics, spread
@@ -33,6 +34,9 @@ def main(job: Job) -> str:
             background_fraction=settings.background_fraction,
             turn_deg=settings.turn_deg,
             appearance_from=settings.appearance_from,
+        ),
+        weights=LossWeights(
+            mse=settings.mse_weight, feature=settings.feature_weight, mask=settings.mask_weight
         ),
         held_out_fraction=settings.held_out_fraction,
         steps=settings.steps,

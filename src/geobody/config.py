@@ -173,6 +173,12 @@ class Encdec(Section):
     """Share of the encoder's images that stand before another crop's background, for ``rhodin``."""
     turn_deg: NonNegative = 10.0
     """Standard deviation of the in-plane rotation of each view, for ``rhodin``."""
+    mse_weight: NonNegative = 10.0
+    """Weight of the squared error, in which the person's pixels count eleven times, for ``rhodin``."""
+    feature_weight: NonNegative = 2.0
+    """Weight of the feature loss, for ``rhodin``."""
+    mask_weight: NonNegative = 0.5
+    """Weight of the masks' cross-entropy and Dice loss, for ``rhodin``; 0 learns without masks as targets."""
     appearance_from: Literal["sequence", "subject"] = "sequence"
     """Where another time of a person is taken from, whose clothes must be the same, for ``rhodin``."""
     held_out_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.07
@@ -360,6 +366,13 @@ class SmplRegressor(Section):
 
 class Eval(Section):
     """Metrics and pictures on the test subjects."""
+
+    silhouette_instants: Count = 210
+    """Test instants, evenly spaced, whose bodies are drawn in all views to measure IoU."""
+    view_instants: Count = 210
+    """Test instants, evenly spaced, of which views are synthesised."""
+    prior_poses: Annotated[int, Field(ge=2)] = 4000
+    """At most so many unseen poses of the prior's set judge the prior."""
 
 
 class Params(Section):

@@ -87,6 +87,7 @@ def make_feature_loss(name: str, *, weights: Path) -> FeatureLoss:
     network.eval().requires_grad_(False)
 
     def loss(predicted: Tensor, target: Tensor) -> Tensor:
+        network.to(predicted.device)
         with torch.no_grad():
             seen = network(target)
         pairs = zip(network(predicted), seen, strict=True)

@@ -6,7 +6,7 @@ from crop_fixtures import write_fake_shards
 from geobody.data.crops import CropShards
 from geobody.errors import DataError, ParamsError
 from geobody.losses import multi_scale_gradient
-from geobody.models.arm import Latent, Views, turn_points
+from geobody.models.arm import Latent, LossWeights, Views, turn_points
 from geobody.models.encoder_decoder import (
     ARMS,
     draw_views,
@@ -90,7 +90,9 @@ def test_loss_falls_to_points_appearance_and_every_weight(name):
     network = arm(name).train()
     images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     target = Views(images=images, backgrounds=images.flip(0), masks=(images[:, :1] > 0.5).float())
-    terms = network.loss(network.encode(images), target, feature_loss=multi_scale_gradient)
+    terms = network.loss(
+        network.encode(images), target, feature_loss=multi_scale_gradient, weights=LossWeights()
+    )
     terms["total"].backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # A convolution before batch norm passes gradients; a block that starts as its shortcut passes none yet.
@@ -142,3 +144,13 @@ def test_bad_names_and_files_are_refused(tmp_path):
         load_encoder_decoder(path)
     with pytest.raises(DataError, match="crops of 32 px, not 64"):
         arm("rhodin").require_crop_size(64, path)
+
+
+def test_weights_of_the_terms_add_up_to_the_total():
+    network = arm("rhodin")
+    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    target = Views(images=images, backgrounds=images.flip(0), masks=(images[:, :1] > 0.5).float())
+    weights = LossWeights(mse=3.0, feature=0.5, mask=2.0)
+    terms = network.loss(network.encode(images), target, feature_loss=multi_scale_gradient, weights=weights)
+    expected = 3 * terms["mse"] + 0.5 * terms["feature"] + 2 * (terms["mask_bce"] + terms["mask_dice"])
+    torch.testing.assert_close(terms["total"], expected)

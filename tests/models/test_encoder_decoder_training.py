@@ -7,7 +7,7 @@ from geobody.data.crops import CropShards
 from geobody.errors import DataError
 from geobody.losses import multi_scale_gradient
 from geobody.models import encoder_decoder_training as training
-from geobody.models.arm import Latent
+from geobody.models.arm import Latent, LossWeights
 from geobody.models.encoder_decoder import load_views
 from geobody.models.encoder_decoder_training import (
     Quadruples,
@@ -43,6 +43,7 @@ def settings(tmp_path, **changes):
         "feature_loss": "gradient",
         "feature_weights": tmp_path / "none.safetensors",
         "recipe": FULL,
+        "weights": LossWeights(),
         "held_out_fraction": 0.2,
         "steps": 6,
         "batch_size": 8,
@@ -105,7 +106,7 @@ class Recorder(torch.nn.Module):
         looks = torch.arange(len(images), dtype=torch.float32)[:, None].expand(-1, 128)
         return Latent(self.points, looks)
 
-    def loss(self, latent, target, *, feature_loss):
+    def loss(self, latent, target, *, feature_loss, weights):
         self.latent, self.target = latent, target
         return {"total": latent.points.sum()}
 
@@ -121,6 +122,7 @@ def record(crops, quadruples, recipe, points, *, seed=0):
         quadruples=quadruples,
         recipe=recipe,
         feature_loss=multi_scale_gradient,
+        weights=LossWeights(),
         device=torch.device("cpu"),
     )
     rows = quadruples.rows(batch.rows, torch.Generator().manual_seed(seed))

@@ -25,7 +25,7 @@ class Copier(EncoderDecoder):
     def render(self, latent, backgrounds):
         return latent.appearance.view(-1, 3, 32, 32)
 
-    def loss(self, latent, target, *, feature_loss):
+    def loss(self, latent, target, *, feature_loss, weights):
         raise NotImplementedError
 
 

@@ -37,6 +37,15 @@ class Views:
     masks: Tensor
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """What each term counts in "total"; 10 brings the squared error (about 0.02) to the others (0.1-0.2)."""
+
+    mse: float = 10.0
+    feature: float = 2.0
+    mask: float = 0.5
+
+
 class EncoderDecoder(nn.Module, ABC):
     """Base of the arms. ``config`` holds the keyword arguments that build the arm again."""
 
@@ -78,7 +87,9 @@ class EncoderDecoder(nn.Module, ABC):
         """Images (B,3,S,S) in [0,1], float32, of a latent in the target's frame before its background."""
 
     @abstractmethod
-    def loss(self, latent: Latent, target: Views, *, feature_loss: FeatureLoss) -> dict[str, Tensor]:
+    def loss(
+        self, latent: Latent, target: Views, *, feature_loss: FeatureLoss, weights: LossWeights
+    ) -> dict[str, Tensor]:
         """Terms of the reconstruction of ``target`` from a latent in its frame; "total" is minimised."""
 
 

@@ -29,7 +29,7 @@ from geobody.data.crops import CropShards
 from geobody.data.labels import split_labels
 from geobody.errors import DataError
 from geobody.losses import FeatureLoss, make_feature_loss
-from geobody.models.arm import EncoderDecoder, Latent, Views, turn_points
+from geobody.models.arm import EncoderDecoder, Latent, LossWeights, Views, turn_points
 from geobody.models.encoder_decoder import load_views, make_encoder_decoder
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
@@ -110,6 +110,7 @@ def train_encoder_decoder(
     feature_loss: str,
     feature_weights: Path,
     recipe: Recipe,
+    weights: LossWeights,
     held_out_fraction: float,
     steps: int,
     batch_size: int,
@@ -126,8 +127,8 @@ def train_encoder_decoder(
 ) -> EncoderDecoder:
     """Returns the arm trained on the unlabelled views of the training subjects, frozen, on the CPU.
 
-    The arm ``thesis`` has a recipe of its own, ``recipe`` is for the others. Raises ``DataError`` when
-    no instant was seen by two cameras.
+    The arm ``thesis`` has a recipe and weights of its own; ``recipe`` and ``weights`` are for the others.
+    Raises ``DataError`` when no instant was seen by two cameras.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
     views = crops.views(split="train")
@@ -150,6 +151,7 @@ def train_encoder_decoder(
             quadruples=quadruples,
             recipe=recipe,
             feature_loss=losses,
+            weights=weights,
             device=fabric.device,
         )
 
@@ -179,6 +181,7 @@ def view_loss(
     quadruples: Quadruples,
     recipe: Recipe,
     feature_loss: FeatureLoss,
+    weights: LossWeights,
     device: torch.device,
 ) -> Mapping[str, Tensor]:
     """The loss terms of one batch; ``batch.rows`` are instants (rows of ``quadruples.views``)."""
@@ -206,7 +209,7 @@ def view_loss(
         turn = rotations @ rotations[source].transpose(1, 2)
     points, looks = network.encode(seen)
     latent = Latent(turn_points(points[source], turn), looks[appearance])
-    return network.loss(latent, target, feature_loss=feature_loss)
+    return network.loss(latent, target, feature_loss=feature_loss, weights=weights)
 
 
 def draw_partners(count: int, *, same_view: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geobody.losses import FeatureLoss
-from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, Views
+from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, LossWeights, Views
 
 WIDTHS = (32, 64, 128, 256)
 DECODER_WIDTHS = (128, 64, 32)
@@ -58,7 +58,10 @@ class ThesisNetwork(EncoderDecoder):
     def render(self, latent: Latent, backgrounds: Tensor) -> Tensor:
         return self._draw(latent, backgrounds).clamp(0, 1)
 
-    def loss(self, latent: Latent, target: Views, *, feature_loss: FeatureLoss) -> dict[str, Tensor]:
+    def loss(
+        self, latent: Latent, target: Views, *, feature_loss: FeatureLoss, weights: LossWeights
+    ) -> dict[str, Tensor]:
+        """The thesis' own terms and weights; ``weights`` are for the other arms."""
         drawn = self._draw(latent, target.backgrounds)
         terms = {"mse": F.mse_loss(drawn, target.images), "feature": feature_loss(drawn, target.images)}
         return {"total": (terms["mse"] + 2.0 * terms["feature"]) / 2.0, **terms}

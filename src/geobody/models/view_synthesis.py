@@ -13,13 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geobody.losses import FeatureLoss, mask_bce, mask_dice, person_weighted_mse
-from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, Views
+from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, LossWeights, Views
 
 BACKGROUND_WEIGHT = 0.1
-MSE_WEIGHT = 10.0
-"""Brings the squared error (about 0.02) to the masks' terms (about 0.2)."""
-FEATURE_WEIGHT = 2.0
-MASK_WEIGHT = 0.5
 
 
 class ViewSynthesis(EncoderDecoder):
@@ -42,7 +38,9 @@ class ViewSynthesis(EncoderDecoder):
         drawn = F.interpolate(drawn, size=backgrounds.shape[-2:], mode="bilinear", align_corners=False)
         return torch.lerp(backgrounds, drawn[:, :3], drawn[:, 3:])
 
-    def loss(self, latent: Latent, target: Views, *, feature_loss: FeatureLoss) -> dict[str, Tensor]:
+    def loss(
+        self, latent: Latent, target: Views, *, feature_loss: FeatureLoss, weights: LossWeights
+    ) -> dict[str, Tensor]:
         colour, logits = self.decoder(latent)
         factor = target.images.shape[-1] // colour.shape[-1]
         images, backgrounds, masks = (
@@ -56,8 +54,8 @@ class ViewSynthesis(EncoderDecoder):
             "mask_bce": mask_bce(logits, masks),
             "mask_dice": mask_dice(alpha, masks),
         }
-        total = MSE_WEIGHT * terms["mse"] + FEATURE_WEIGHT * terms["feature"]
-        total = total + MASK_WEIGHT * (terms["mask_bce"] + terms["mask_dice"])
+        total = weights.mse * terms["mse"] + weights.feature * terms["feature"]
+        total = total + weights.mask * (terms["mask_bce"] + terms["mask_dice"])
         return {"total": total, **terms}
 
 
