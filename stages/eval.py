@@ -1,0 +1,123 @@
+"""Every metric and every control on the test subjects, with pictures.
+
+Predictions are made first and kept as a table; all numbers come from that table at the precision
+in which it is stored. theta and beta of the synthetic set are read here and nowhere else.
+"""
+
+from stages import Job, run
+
+
+def main(job: Job) -> str:
+    import numpy as np
+    import torch
+    from pytorch3d.transforms import axis_angle_to_matrix
+
+    from geobody.body.model import BodyModel
+    from geobody.data.crops import CropShards
+    from geobody.data.surreal import read_surreal
+    from geobody.errors import DataError
+    from geobody.evaluation import body_errors, evaluate
+    from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
+    from geobody.models.pose_head_training import read_l3d
+    from geobody.models.prior import load_prior
+    from geobody.models.prior_training import held_out_sequences, prior_auc, spread_sample
+    from geobody.models.regressor_training import read_lapp
+    from geobody.predictions import gather
+    from geobody.report import eval_figures as figures
+    from geobody.report.metrics_json import write_json
+    from geobody.views import other_views, silhouette_iou, some_instants, view_quality
+
+    settings = job.params.eval
+    torch.set_num_threads(job.params.training.threads)
+    torch.use_deterministic_algorithms(True)
+    shards = CropShards.open(job.inputs["crops"])
+    rows = shards.rows(split="test")
+    if not len(rows):
+        raise DataError(
+            job.inputs["crops"], "holds no test images", "mend params.yaml: dataset.test_subjects"
+        )
+    body, prior = BodyModel.load(job.inputs["body"]), load_prior(job.inputs["gan_prior"])
+    network = load_encoder_decoder(job.inputs["encdec"])
+    truth = job.inputs["truth"]
+    predictions = gather(
+        shards=shards,
+        rows=rows,
+        l3d=read_l3d(job.inputs["embeddings"], rows=len(shards)),
+        lapp=read_lapp(job.inputs["embeddings"], rows=len(shards)),
+        models={name: job.inputs[name] for name in ("pose_head", "controls", "smpl_regressor")},
+        body=body,
+        truth=truth if (truth / "truth.parquet").exists() else None,
+    )
+    place = np.full(len(shards), -1)
+    place[rows] = np.arange(len(rows))  # row of the shards -> row of the predictions
+
+    views = shards.views(split="test")
+    if len(views):
+        chosen = some_instants(views, settings.silhouette_instants)
+        seen, unseen = silhouette_iou(
+            shards=shards,
+            views=chosen,
+            body=body,
+            rotations=predictions.rotations("pred")[place[chosen]],
+            betas=predictions.betas("pred")[place[chosen]],
+        )
+        predictions.columns["iou_input"][place[chosen]] = seen
+        predictions.columns["iou_others"][place[chosen]] = unseen
+        chosen = some_instants(views, settings.view_instants)
+        quality = view_quality(
+            shards=shards, network=network, source=chosen.ravel(), target=np.roll(chosen, -1, axis=1).ravel()
+        )
+        for name, values in quality.items():
+            predictions.columns[name][place[chosen.ravel()]] = values
+
+    metrics = evaluate(predictions, body=body, prior=prior)
+    unseen_poses = read_surreal(job.inputs["surreal"], keep=held_out_sequences)
+    body_pose, betas = spread_sample(
+        axis_angle_to_matrix(torch.from_numpy(unseen_poses.body_pose)),
+        torch.from_numpy(unseen_poses.betas),
+        limit=settings.prior_poses,
+        seed=0,
+    )
+    metrics["prior"] = {"auc": prior_auc(prior, body_pose, betas, seed=0), "poses": len(betas)}
+    predictions.write(job.outputs["predictions"])
+    write_json(job.outputs["metrics"], metrics)
+
+    true = predictions.joints("joints_true_mm")
+    complete = np.isin(rows, views)
+    shown = figures.rows_by_direction(
+        true, predictions.columns["subject"], complete if complete.any() else ~complete
+    )
+    sample = predictions.take(shown)
+    figures.skeletons_figure(
+        job.outputs["skeletons"],
+        np.asarray(shards.images[rows[shown]]),
+        sample.joints("joints_pred_mm"),
+        sample.joints("joints_true_mm"),
+    )
+    others = other_views(views, rows[shown])
+    drawn = draw_views(network, shards, source=np.repeat(rows[shown], others.shape[1]), target=others.ravel())
+    figures.novel_views_figure(
+        job.outputs["novel_views"],
+        inputs=np.asarray(shards.images[rows[shown]]),
+        drawn=drawn.reshape(*others.shape, *drawn.shape[1:]),
+        true=np.asarray(shards.images[others]),
+    )
+    figures.bodies_figure(
+        job.outputs["bodies"],
+        shards=shards,
+        rows=rows[shown],
+        faces=body.faces.numpy(),
+        predicted=sample.vertices_mm("pred", body),
+        true=sample.vertices_mm("true", body) if sample.has_truth else None,
+        errors_mm=body_errors(sample, "pred", body=body)["pve_mm"] if sample.has_truth else None,
+    )
+    figures.errors_figure(job.outputs["errors"], metrics, predictions)
+    pose, mean = metrics["pose"]["n_mpjpe_17_mm"], metrics["controls"]["mean_pose"]["n_mpjpe_17_mm"]
+    said = f"{len(rows)} test images; N-MPJPE {pose:.0f} mm (mean pose {mean:.0f})"
+    if predictions.has_truth:
+        said += f"; PVE {metrics['smpl']['pve_mm']:.0f} mm (mean body {metrics['controls']['mean_body']['pve_mm']:.0f})"
+    return said
+
+
+if __name__ == "__main__":
+    run("eval", main)
