@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from capsule_body import capsule_body
+from crop_fixtures import STANDING_MM, write_fake_shards
 from geobody.data.crops import CropShards
 from geobody.report.eval_figures import DIRECTIONS, heading_deg, rows_by_direction
 from geobody.report.figures import LEFT, RIGHT, draw_body, draw_skeleton, new_figure, save_png, turned
-
-from crop_fixtures import STANDING_MM, write_fake_shards  # isort: skip
 
 TO_CAMERA = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """World (z up, facing -y) to a camera that looks along +y: x right, y down, z forward."""
