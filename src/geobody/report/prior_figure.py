@@ -31,7 +31,7 @@ def prior_figure(path: Path, prior: PosePrior, body_pose: Tensor, betas: Tensor,
         "shuffled joints": (shuffle_joints(body_pose, draw), betas),
         "20 deg noise": (add_noise(body_pose, draw, rms_deg=20.0), betas),
     }
-    figure = new_figure(11, 5.2)
+    figure = new_figure(11, 4.4)
     axes = image_grid(figure, len(rows), COLUMNS, top=0.95, left=0.07)
     for line, (name, (pose, shape)) in zip(axes, rows.items(), strict=True):
         scores = prior.score(pose, shape).cpu().numpy()
