@@ -83,7 +83,7 @@ def skeletons_figure(path: Path, images: NDArray, predicted: NDArray, true: NDAr
 def novel_views_figure(path: Path, *, inputs: NDArray, drawn: NDArray, true: NDArray) -> None:
     """Inputs (N,S,S,3) uint8; views (N,C,S,S,3) in [0,1] drawn from them; the true ones, uint8."""
     n, cameras = true.shape[:2]
-    figure = new_figure(1.0 * n + 0.5, 1.0 * (1 + 2 * cameras) + 0.2)
+    figure = new_figure(0.9 * n + 0.5, 0.9 * (1 + 2 * cameras) + 0.2)
     axes = image_grid(figure, 1 + 2 * cameras, n, top=0.985, left=0.06)
     for column in range(n):
         draw_image(axes[0, column], inputs[column])
@@ -179,7 +179,7 @@ def errors_figure(path: Path, metrics: Mapping[str, Any], predictions: Predictio
     curve.set_xlim(0, 300)
     curve.set_ylim(0, 100)
     curve.tick_params(labelsize=7)
-    curve.legend(fontsize=7, frameon=False)
+    curve.legend(fontsize=7, frameon=False, loc="lower right")
     save_png(path, figure)
 
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from geobody.conventions import H36M_PARENTS
 
@@ -35,19 +36,26 @@ def new_figure(width_in: float, height_in: float, *, dpi: int = 100) -> Figure:
 
 
 def save_png(path: Path, figure: Figure, *, max_bytes: int = MAX_BYTES) -> None:
-    """Writes ``figure`` to ``path``, smaller in steps of a tenth until it has at most ``max_bytes``.
+    """Writes ``figure`` to ``path`` in at most ``max_bytes``: with 256 colours, then smaller, if need be.
 
     The file carries no date and no version, so that the same picture has the same bytes.
     """
-    dpi = figure.dpi
-    while True:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-        if buffer.tell() <= max_bytes or dpi < 20:
-            break
-        dpi *= 0.9
+    figure.canvas.draw()
+    drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])  # type: ignore[attr-defined]
+    data = _png(drawn)
+    side = 1.0
+    while len(data) > max_bytes and side > 0.1:
+        size = (round(drawn.width * side), round(drawn.height * side))
+        data = _png(drawn.resize(size, Image.Resampling.LANCZOS).quantize(256, dither=Image.Dither.NONE))
+        side *= 0.9
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(data)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
 
 
 def image_grid(figure: Figure, rows: int, columns: int, *, top: float = 0.95, left: float = 0.01) -> NDArray:
