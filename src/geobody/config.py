@@ -151,7 +151,7 @@ class Encdec(Section):
     """gradient: multi-scale image gradients; resnet18: features of ImageNet weights, which must be at hand."""
     feature_weights: str = "data/models/resnet18.safetensors"
     """File of those weights; read for ``resnet18`` alone."""
-    steps: Count = 2200
+    steps: Count = 2400
     """Length of the training."""
     batch_size: Annotated[int, Field(ge=8, multiple_of=4)] = 64
     """Images in a step: quadruples of two cameras at two instants of a person."""
@@ -165,13 +165,13 @@ class Encdec(Section):
     """Largest norm of a gradient."""
     same_view_fraction: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of targets that are the source view itself, for ``rhodin``."""
-    colour_strength: NonNegative = 1.0
+    colour_strength: NonNegative = 0.6
     """Strength of the change of outfits and light, alike in source and target, for ``rhodin``."""
-    spoil_strength: NonNegative = 1.0
+    spoil_strength: NonNegative = 0.5
     """Strength of noise and holes in what the encoder sees, for ``rhodin``."""
-    background_fraction: Annotated[float, Field(ge=0, le=1)] = 0.25
+    background_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the encoder's images that stand before another crop's background, for ``rhodin``."""
-    turn_deg: NonNegative = 10.0
+    turn_deg: NonNegative = 0.0
     """Standard deviation of the in-plane rotation of each view, for ``rhodin``."""
     mse_weight: NonNegative = 10.0
     """Weight of the squared error, in which the person's pixels count eleven times, for ``rhodin``."""
