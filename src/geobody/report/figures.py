@@ -46,7 +46,9 @@ def save_png(path: Path, figure: Figure, *, max_bytes: int = MAX_BYTES) -> None:
     side = 1.0
     while len(data) > max_bytes and side > 0.1:
         size = (round(drawn.width * side), round(drawn.height * side))
-        data = _png(drawn.resize(size, Image.Resampling.LANCZOS).quantize(256, dither=Image.Dither.NONE))
+        data = _png(
+            drawn.resize(size, Image.Resampling.LANCZOS).quantize(256, dither=Image.Dither.NONE, kmeans=1)
+        )
         side *= 0.9
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
