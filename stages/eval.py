@@ -63,6 +63,15 @@ def main(job: Job) -> str:
         )
         predictions.columns["iou_input"][place[chosen]] = seen
         predictions.columns["iou_others"][place[chosen]] = unseen
+        if predictions.has_truth:
+            single = chosen.reshape(-1, 1)
+            predictions.columns["iou_true_body"][place[single]], _ = silhouette_iou(
+                shards=shards,
+                views=single,
+                body=body,
+                rotations=predictions.rotations("true")[place[single]],
+                betas=predictions.betas("true")[place[single]],
+            )
         chosen = some_instants(views, settings.view_instants)
         quality = view_quality(
             shards=shards, network=network, source=chosen.ravel(), target=np.roll(chosen, -1, axis=1).ravel()

@@ -320,7 +320,7 @@ def test_orientation_and_plausibility_are_those_of_the_table(metrics: dict, tabl
 
 
 def test_silhouettes_and_views_are_averages_of_the_table(metrics: dict, table: dict) -> None:
-    for name in ("input", "others"):
+    for name in ("input", "others", "true_body"):
         values = table[f"iou_{name}"].astype(float)
         assert np.isfinite(values).sum() == metrics["smpl"]["iou"]["images"] == 8
         assert metrics["smpl"]["iou"][name] == pytest.approx(np.nanmean(values), rel=1e-5)

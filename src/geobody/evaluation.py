@@ -85,6 +85,9 @@ def body_section(predictions: Predictions, *, body: BodyModel, prior: PosePrior)
     if measured.any():
         found["iou"] = {name: float(values[measured].mean()) for name, values in iou.items()}
         found["iou"]["images"] = int(measured.sum())
+        ceiling = predictions.columns["iou_true_body"][measured]
+        if np.isfinite(ceiling).all():  # chairs hide legs, and hair and clothes stand out
+            found["iou"]["true_body"] = float(ceiling.mean())
     if not predictions.has_truth:
         return found
     true, predicted = predictions.rotations("true"), predictions.rotations("pred")

@@ -37,7 +37,8 @@ VECTORS: Final = {
     "betas_true": N_BETAS, "betas_pred": N_BETAS, "betas_mean_body": N_BETAS,
 }  # fmt: skip
 SCALARS: Final = (
-    "iou_input", "iou_others", "nvs_psnr_person_db", "nvs_psnr_crop_db", "nvs_ssim_person", "nvs_ssim_crop",
+    "iou_input", "iou_others",
+    "iou_true_body", "nvs_psnr_person_db", "nvs_psnr_crop_db", "nvs_ssim_person", "nvs_ssim_crop",
     "background_psnr_person_db", "background_psnr_crop_db", "background_ssim_person", "background_ssim_crop",
 )  # fmt: skip
 """Measured on some images only; null on the others."""
@@ -111,6 +112,7 @@ def gather(
     None where theta and beta are not known.
     """
     table, n = shards.table, len(rows)
+    known = read_truth(truth, shards, rows)
     points, appearance = np.asarray(l3d[rows]), np.asarray(lapp[rows])
     images = np.asarray(shards.images[rows])
     found = predict_body(models["smpl_regressor"], points, appearance)
@@ -132,7 +134,7 @@ def gather(
         "theta_mean_body": np.repeat(to_axis_angle(mean_rotations[None]), n, axis=0),
         "betas_mean_body": np.repeat(mean_body.betas[None], n, axis=0),
     }
-    columns |= read_truth(truth, shards, rows)
+    columns |= known
     for name, size in VECTORS.items():
         columns[name] = np.asarray(columns[name], dtype=np.float32).reshape(n, size)
     columns |= {name: np.full(n, np.nan) for name in SCALARS}
