@@ -241,7 +241,7 @@ class Controls(Section):
     """Length of the training of each of the two CNNs."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images in a step."""
-    learning_rate: Positive = 1.5e-3
+    learning_rate: Positive = 2.5e-3
     """Peak of AdamW's schedule."""
     weight_decay: NonNegative = 1e-2
     """AdamW's decay."""
@@ -253,9 +253,9 @@ class Controls(Section):
     """Share of the CNN's last features that is dropped while it trains."""
     augmentation_strength: NonNegative = 1.0
     """Strength of the change of colours, as in ``encdec``; 0 leaves images as they are."""
-    background_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    background_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Share of the images whose person stands in front of another image's background."""
-    turn_deg: NonNegative = 15.0
+    turn_deg: NonNegative = 10.0
     """Standard deviation of the in-plane rotation of image and joints."""
     mirror: bool = True
     """Whether half of the images are mirrored, joints with them."""
@@ -320,8 +320,8 @@ class SmplRegressor(Section):
     """Their number."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of hidden units dropped while it trains."""
-    appearance: bool = True
-    """Whether L_app is an input beside L_3D."""
+    appearance: bool = False
+    """Whether L_app, which tells who it is, is an input beside L_3D."""
     steps: Count = 1800
     """Length of the training."""
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -350,9 +350,9 @@ class SmplRegressor(Section):
     """Distance of the views' vertices to their median in the world; 100 mm cost 1."""
     spread_weight: NonNegative = 0.1
     """Mean square of the views' betas about their mean."""
-    prior_weight: NonNegative = 0.1
-    """Least-squares verdict of the frozen prior: 0 real, 1 not."""
-    betas_weight: NonNegative = 0.01
+    prior_weight: NonNegative = 0.5
+    """Verdict of the frozen prior: 0 real, 1 not, more beyond the range of its poses."""
+    betas_weight: NonNegative = 0.05
     """Mean square of the betas."""
     learning_rate: Positive = 1e-3
     """Peak of AdamW's schedule."""

@@ -143,7 +143,7 @@ def world(tmp_path_factory, body):
 
 def recipe(**changes) -> RegressorRecipe:
     settings = {"steps": 25, "warmup_steps": 2, "hidden_units": 64, "batch_size": 16, "instants": 3,
-                "raster_instants": 1, "supersample": 2}  # fmt: skip
+                "raster_instants": 1, "supersample": 2, "appearance": True}  # fmt: skip
     return RegressorRecipe(**{**Settings().model_dump(), **settings, **changes})
 
 
