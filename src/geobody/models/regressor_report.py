@@ -16,7 +16,7 @@ from geobody.render.silhouettes import SilhouetteRenderer
 OVERLAP_IMAGES = 50
 """Images that overlaps are measured on, spread evenly: drawing all would take longer than it tells."""
 
-COLUMNS, PICTURES, TILE_PX = 8, 24, 144
+COLUMNS, PICTURES, TILE_PX = 8, 16, 120
 PREDICTED_RGB, MASK_RGB = (255, 140, 0), (0, 220, 255)
 
 
