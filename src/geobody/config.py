@@ -155,7 +155,7 @@ class Encdec(Section):
     """Length of the training."""
     batch_size: Annotated[int, Field(ge=8, multiple_of=4)] = 64
     """Images in a step: quadruples of two cameras at two instants of a person."""
-    learning_rate: Positive = 1.5e-3
+    learning_rate: Positive = 2e-3
     """Peak of AdamW's schedule."""
     weight_decay: NonNegative = 1e-2
     """AdamW's decay."""
