@@ -143,7 +143,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "eval": StageSpec(
         "Every metric and every control on the test subjects, with pictures.",
-        ("eval", "labels", "training"),
+        ("eval", "training"),
         inputs={
             "crops": CROPS,
             "embeddings": EMBEDDINGS,
