@@ -27,6 +27,11 @@ def run_stage(
         **dataset,
     }
     params["crops"] |= crops or {}
+    return run_with(params, folder, name)
+
+
+def run_with(params: dict[str, Any], folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """`python -m stages.NAME` in ``folder`` with these params."""
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,14 +1,22 @@
 """A body file becomes a body that obeys linear blend skinning; anything else ends in one line."""
 
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from pytorch3d.transforms import random_rotations
 from smplx import SMPL
 from smplx.utils import Struct
 
 from geobody.body.model import LANDMARKS, BodyModel, read_body
 from geobody.errors import DataError
+from stage_runner import ROOT, run_with
 from tests.capsule_body import capsule_body, write_capsule_body
 
 
@@ -116,11 +124,13 @@ def broken(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
         tree = arrays["kintree_table"].copy()
         tree[0, 5] = 0
         return {**arrays, "kintree_table": tree}
+    if kind == "meta is no JSON object":
+        return {**arrays, "meta": np.array("capsule man")}
     return {**arrays, "weights": arrays["weights"] * 1.01}
 
 
 KINDS = ("lacks weights", "posedirs has shape", "shapedirs holds NaN", "f names a vertex", "kintree_table is not",
-         "rows of weights do not sum")  # fmt: skip
+         "rows of weights do not sum", "meta is no JSON object")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -133,29 +143,75 @@ def test_a_file_that_is_no_body_ends_in_one_line(tmp_path, kind):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize("text", ["[1]", "3.0", "null", "", "{'a': 1}", "[" * 10_000])
+def test_meta_must_be_a_json_object(tmp_path, text):
+    path = tmp_path / "body.npz"
+    np.savez(path, allow_pickle=False, **{**capsule_body(), "meta": np.array(text)})
+    with pytest.raises(DataError, match="meta is no JSON object"):
+        BodyModel.load(path)
+
+
+NO_ARCHIVES = (b"", b"no archive", b"PK\x03\x04 cut off", pickle.dumps({"v_template": [1.0]}))
+
+
+@pytest.mark.parametrize("content", NO_ARCHIVES)
 def test_a_file_that_is_no_archive_ends_in_one_line(tmp_path, content):
     path = tmp_path / "body.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"not a readable body file") as caught:
+    with pytest.raises(DataError, match=r"body\.npz: is no \.npz archive") as caught:
         BodyModel.load(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "pickle" not in str(caught.value)
+
+
+def test_a_damaged_compressed_body_is_named_or_read_whole(tmp_path):
+    """Zeros over a kilobyte, wherever they fall: zlib's, zipfile's and numpy's errors all end in one line."""
+    path = tmp_path / "body.npz"
+    np.savez_compressed(path, allow_pickle=False, **capsule_body())
+    whole = path.read_bytes()
+    for start in np.linspace(0, len(whole) - 1000, 40, dtype=int).tolist():
+        path.write_bytes(whole[:start] + bytes(1000) + whole[start + 1000 :])
+        with pytest.raises(DataError, match=r"cannot be read|is no \.npz archive") as caught:
+            read_body(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_something_other_than_an_array_in_the_archive_is_named(tmp_path):
+    path = write_capsule_body(tmp_path / "body.npz")
+    arrays = {key: value for key, value in capsule_body().items() if key != "f"}
+    np.savez(path, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("f", "faces")
+    with pytest.raises(DataError, match="f is no array"):
+        read_body(path)
 
 
 def test_a_truncated_body_file_ends_in_one_line(tmp_path, body_file):
     path = tmp_path / "body.npz"
     path.write_bytes(body_file.read_bytes()[:100_000])
-    with pytest.raises(DataError, match=r"not a readable body file"):
+    with pytest.raises(DataError, match=r"is no \.npz archive, or one cut short"):
         BodyModel.load(path)
 
 
 def test_a_pickled_body_is_refused_unopened(tmp_path):
     path = tmp_path / "body.npz"
     np.savez(path, v_template=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match="not a readable body file"):
+    with pytest.raises(DataError, match="v_template cannot be read: damaged, or no plain array"):
         BodyModel.load(path)
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(DataError, match=r"python -m stages\.body"):
+    with pytest.raises(DataError, match=r"`dvc repro body`.*data/README\.md"):
         BodyModel.load(tmp_path / "none.npz")
+
+
+def test_a_stage_with_a_broken_body_ends_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    os.symlink(ROOT / "data" / "motions", tmp_path / "data" / "motions")
+    np.savez(tmp_path / "mine.npz", allow_pickle=False, **{**capsule_body(), "meta": np.array(json.dumps([1]))})
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["body"] |= {"generate": [], "model": "mine.npz"}
+    done = run_with(params, tmp_path, "synth")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("error: mine.npz: meta is no JSON object; ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["mine.npz", "params.yaml"]

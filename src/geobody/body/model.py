@@ -25,10 +25,7 @@ LANDMARKS: Final = (
 )  # fmt: skip
 """Names, in smplx's own spelling, of the 21 vertices that smplx appends to the joints."""
 
-ROOT_PARENT: Final = 2**32 - 1
-CURE: Final = (
-    "make it with `python -m stages.body`, or convert a licensed file to the format in data/README.md"
-)
+CURE: Final = "make it with `dvc repro body`, or convert a licensed file to the format in data/README.md"
 ROW_SUM_TOLERANCE: Final = 1e-4
 
 
@@ -45,20 +42,33 @@ def read_body(path: Path | str) -> dict[str, np.ndarray]:
 
     Keys as SMPL's: v_template (V, 3) metres, shapedirs (V, 3, 10), posedirs (V, 3, 207),
     J_regressor (24, V), weights (V, 24), kintree_table (2, 24), f (F, 3); and J_regressor_h36m
-    (17, V), landmarks (21,), meta (a JSON text). Raises ``DataError`` for anything else.
+    (17, V), landmarks (21,), meta (the text of a JSON object). Raises ``DataError`` for anything else.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(path, "no such body file", CURE)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(path, f"not a readable body file ({reason})", CURE) from None
+    arrays = _unpack(path)
     problem = _problem(arrays)
     if problem:
         raise DataError(path, problem, CURE)
+    return arrays
+
+
+def _unpack(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise DataError(path, "is no .npz archive, or one cut short", CURE)
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", CURE) from None
+    key = "its list of arrays"
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                arrays[key] = archive[key]
+    except Exception as error:  # damaged bytes can raise whatever zipfile, zlib and numpy can raise
+        raise DataError(path, f"{key} cannot be read: damaged, or no plain array", CURE) from error
     return arrays
 
 
@@ -69,6 +79,9 @@ def _problem(arrays: dict[str, np.ndarray]) -> str | None:
     missing = [key for key in needed if key not in arrays]
     if missing:
         return f"no body: lacks {', '.join(missing)}"
+    strange = [key for key in needed if not isinstance(arrays[key], np.ndarray)]
+    if strange:
+        return f"{strange[0]} is no array"
     n_vertices = len(arrays["v_template"]) if arrays["v_template"].ndim else 0
     shapes: dict[str, tuple[int, ...]] = {
         "v_template": (n_vertices, 3), "shapedirs": (n_vertices, 3, N_BETAS),
@@ -100,7 +113,16 @@ def _problem(arrays: dict[str, np.ndarray]) -> str | None:
         off = float(np.abs(arrays[key].sum(axis) - 1).max())
         if off > ROW_SUM_TOLERANCE:
             return f"rows of {key} do not sum to one (off by up to {off:.2g})"
+    if not isinstance(_meta(arrays), dict):
+        return "meta is no JSON object"
     return None
+
+
+def _meta(arrays: dict[str, np.ndarray]) -> Any:
+    try:
+        return json.loads(str(arrays["meta"]))
+    except (ValueError, RecursionError):
+        return None
 
 
 class BodyModel(nn.Module):
@@ -129,7 +151,7 @@ class BodyModel(nn.Module):
         self.smpl.requires_grad_(False)
         self.register_buffer("faces", torch.from_numpy(arrays["f"].astype(np.int64)))
         self.register_buffer("J_regressor_h36m", torch.from_numpy(arrays["J_regressor_h36m"]).to(dtype))
-        self.meta: dict[str, Any] = json.loads(str(arrays["meta"]))
+        self.meta: dict[str, Any] = _meta(arrays)
         self.eval()
 
     @classmethod
