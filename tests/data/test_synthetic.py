@@ -85,6 +85,8 @@ def test_mat_holds_cameras_and_poses(made: tuple[Path, list[Performance]]) -> No
     centres = {}
     for folder in folders(root):
         meta = scipy.io.loadmat(folder / "h36m_meta.mat")
+        fields = {name for name in meta if not name.startswith("__")}
+        assert fields == {"pose3d_world", "R", "T", "f", "c", "img_width", "img_height"}  # theta is not told
         assert meta["pose3d_world"].shape == (FRAMES, 17, 3)
         assert meta["T"].shape == (1, 3)
         assert meta["f"].shape == meta["c"].shape == (1, 2)

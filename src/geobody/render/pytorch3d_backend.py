@@ -27,7 +27,7 @@ def raster(
         from pytorch3d.structures import Meshes
     except ImportError as error:
         raise ParamsError(
-            f"params.yaml: backend 'pytorch3d': its compiled part does not load beside torch "
+            f"params.yaml: smpl_regressor.backend: 'pytorch3d': its compiled part does not load beside torch "
             f"{torch.__version__} ({str(error).splitlines()[0]}); use deodr, which needs no such part"
         ) from error
     if not bool(front.any()):  # PyTorch3D makes an empty batch of meshes without a face
