@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -6,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crop_fixtures import STANDING_MM
-from geobody.data.h36m import SequenceName, parse_folder, parse_frame, read_image, read_mask, read_meta
+from geobody.data.h36m import (
+    SequenceName,
+    is_sequence,
+    parse_folder,
+    parse_frame,
+    read_image,
+    read_mask,
+    read_meta,
+)
 from geobody.errors import DataError
 from h36m_tree import camera_of, opencv_project
 
@@ -17,10 +27,12 @@ two_digits = st.integers(0, 99)
 def test_folder_names_come_back(tmp_path_factory, subject, action, subaction, camera):
     name = SequenceName(subject, action, subaction, camera)
     assert parse_folder(tmp_path_factory.getbasetemp() / name.folder) == name
+    assert is_sequence(name.folder)
 
 
 @pytest.mark.parametrize("name", ["s_1_act_02_subact_01_ca_01", "s_01_act_02_subact_01_ca_01_old", "S1", ""])
 def test_other_folder_names_are_refused(tmp_path, name):
+    assert not is_sequence(name)
     with pytest.raises(DataError, match=r"no sequence's.*dataset\.exclude"):
         parse_folder(tmp_path / f"x{name}" / ".." / (name or "x"))
 
@@ -113,6 +125,21 @@ def test_a_mat_cut_short_is_named(tmp_path):
             read_meta(path)
 
 
+@pytest.mark.parametrize(
+    "error", [AssertionError("a\nb"), RecursionError(), MemoryError(), OverflowError("x")]
+)
+def test_whatever_scipy_s_reader_raises_is_one_line(tmp_path, monkeypatch, error):
+    def fail(file):
+        raise error
+
+    monkeypatch.setattr(scipy.io, "loadmat", fail)
+    with pytest.raises(
+        DataError, match=r"h36m_meta\.mat: cannot be read as \.mat \(\w+\); restore it"
+    ) as caught:
+        read_meta(save(tmp_path / "h36m_meta.mat"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "a.jpg"
@@ -148,6 +175,22 @@ def test_what_is_no_picture_is_named(picture):
         read_image(picture)
     with pytest.raises(DataError, match=r"nowhere\.jpg: cannot be read \(No such file"):
         read_image(picture.with_name("nowhere.jpg"))
+
+
+def with_orientation(jpeg, value):
+    """The JPEG with an Exif segment that says how a viewer should turn it."""
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, value, 0, 0)
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def test_an_orientation_tag_does_not_turn_the_pixels(picture):
+    expected = read_image(picture)
+    picture.write_bytes(with_orientation(picture.read_bytes(), 6))
+    obeyed = cv2.imdecode(np.frombuffer(picture.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert obeyed.shape == (80, 60, 3)  # the tag is one that OpenCV would obey
+    np.testing.assert_array_equal(read_image(picture, width_px=80, height_px=60), expected)
+    assert read_mask(picture, width_px=80, height_px=60).shape == (60, 80)
 
 
 def test_another_size_is_named(picture):

@@ -5,6 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 
+from geobody.data import index as index_module
+from geobody.data.h36m import read_meta
 from geobody.data.index import Index, build_index, chunks
 from geobody.errors import DataError
 from h36m_tree import poses, write_tree
@@ -140,6 +142,51 @@ def test_a_broken_index_is_named(tree, tmp_path):
     (tmp_path / "index" / "sequences.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"sequences\.parquet: cannot be read"):
         Index.open(tmp_path / "index")
+
+
+def flip_bytes(mat):
+    data = bytearray(mat.read_bytes())
+    data[200:204] = bytes(255 - b for b in data[200:204])
+    mat.write_bytes(bytes(data))
+
+
+def grow(mat):
+    mat.write_bytes(mat.read_bytes() + b"\0")
+
+
+@pytest.mark.parametrize(("change", "what"), [(flip_bytes, "other bytes"), (grow, r"\d+ bytes, not \d+")])
+def test_a_mat_that_does_not_match_the_manifest_is_never_opened(tree, tmp_path, monkeypatch, change, what):
+    change(tree.images / S1 / "h36m_meta.mat")
+    opened = []
+
+    def spy(path):
+        opened.append(path.parent.name)
+        return read_meta(path)
+
+    monkeypatch.setattr(index_module, "read_meta", spy)
+    wanted = rf"{S1}/h36m_meta\.mat: does not match the manifest \({what}\); restore it, or make the manifest"
+    with pytest.raises(DataError, match=wanted):
+        build(tree, tmp_path / "index")
+    assert S1 not in opened
+
+
+def test_a_mat_that_the_manifest_does_not_list_is_named(tree, tmp_path):
+    mat = tree.images / S1 / "h36m_meta.mat"
+    content = mat.read_bytes()
+    mat.unlink()
+    tree.write_manifest()
+    mat.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{S1}/h36m_meta\.mat: is not in the manifest; make"):
+        build(tree, tmp_path / "index")
+
+
+def test_a_subject_whose_images_all_fall_to_the_stride_is_named(tree, tmp_path):
+    for path in tree.images.glob("s_09*/*_000001.jpg"):
+        path.unlink()
+    tree.write_manifest()
+    assert build(tree, tmp_path / "one")["images_per_subject"] == {"subject_01": 40, "subject_09": 32}
+    with pytest.raises(DataError, match=r"no images of subject 9 at stride 5; .*dataset\.test_subjects"):
+        build(tree, tmp_path / "five", stride=5)
 
 
 # Bad input, through the stage as a user runs it.

@@ -6,7 +6,6 @@ is row n - 1 of its poses. The ``.mat`` lies beside the images, or in a folder o
 """
 
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import cv2
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
-from scipy.io.matlab import MatReadError
 
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera, centre_from_translation, rotation_error
@@ -27,7 +25,6 @@ ROTATION_TOLERANCE = 1e-3
 _FOLDER = re.compile(r"s_(\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
 _FRAME = re.compile(r"(.+)_(\d{6})\.(?:jpg|png)")
 _END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
-_MAT_FAULTS = (OSError, ValueError, TypeError, LookupError, EOFError, zlib.error, MatReadError)
 _RESTORE = "restore it from the data set"
 
 
@@ -53,6 +50,11 @@ class SequenceMeta:
     camera: Camera
     joints_world_mm: NDArray[np.float64]
     """(F,17,3)"""
+
+
+def is_sequence(folder: str) -> bool:
+    """Whether a folder's name is a sequence's."""
+    return _FOLDER.fullmatch(folder) is not None
 
 
 def parse_folder(path: Path) -> SequenceName:
@@ -156,7 +158,8 @@ def _decode(path: Path, flags: int) -> NDArray[np.uint8]:
     end, kind = (_END_OF_JPEG, "JPEG") if path.suffix.lower() == ".jpg" else (_END_OF_PNG, "PNG")
     if not data.rstrip(b"\0").endswith(end):
         raise DataError(path, f"is no whole {kind} (its end is missing)", _RESTORE)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    # A camera's orientation tag would turn the pixels away from its calibration.
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DataError(path, f"cannot be decoded as {kind}", _RESTORE)
     return np.asarray(image, np.uint8)
@@ -179,8 +182,9 @@ def _load_mat(path: Path) -> dict[str, np.ndarray]:
         raise DataError(path, "is missing", "put it beside the images or under annotations/") from None
     except NotImplementedError:
         raise DataError(path, "is a MATLAB 7.3 file", "save it with -v7") from None
-    except _MAT_FAULTS as error:
-        raise DataError(path, f"cannot be read as .mat ({error})", _RESTORE) from error
+    except Exception as error:  # scipy's reader checks little: damaged bytes raise whatever they hit
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(path, f"cannot be read as .mat ({reason})", _RESTORE) from error
 
 
 def _numbers(path: Path, fields: dict[str, np.ndarray], name: str, *, size: int | None = None) -> np.ndarray:

@@ -4,7 +4,6 @@ Files come from the manifest, so that a million images need no walk through fold
 ``.mat`` is opened once. Rows are sorted by key.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +23,12 @@ from geobody.data.h36m import (
     META_NAME,
     SequenceMeta,
     SequenceName,
+    is_sequence,
     parse_folder,
     parse_frame,
     read_meta,
 )
-from geobody.data.manifest import MAKE_MANIFEST, read_manifest
+from geobody.data.manifest import MAKE_MANIFEST, check_file, read_hashes, read_manifest
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
 from geobody.progress import progress
@@ -106,9 +106,11 @@ def build_index(
     listings = _read_listings(manifest, root, masks)
     names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, subjects=set(splits))
     for subject in sorted(splits):
-        if not any(name.subject == subject for name in names):
+        if not any(n.subject == subject and len(_frames(listings[n.folder], stride)) for n in names):
             cure = f"add them, or take {subject} out of params.yaml: dataset.{splits[subject]}_subjects"
-            raise DataError(root, f"has no images of subject {subject}", cure)
+            at = f" at stride {stride}" if stride > 1 else ""
+            raise DataError(root, f"has no images of subject {subject}{at}", cure)
+    mats = read_hashes(manifest, "images", suffix=META_NAME)
 
     output.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
@@ -124,7 +126,7 @@ def build_index(
             instants, seen = np.unique(np.concatenate(kept), return_counts=True)
             for name, frames in zip(take, kept, strict=True):
                 listing = listings.pop(name.folder)
-                meta = _read_checked_meta(root, name, listing)
+                meta = _read_checked_meta(root, name, listing, mats)
                 images, mask_paths = _paths(root, masks, name, listing, frames)
                 writer.write(
                     {
@@ -237,9 +239,7 @@ def _add(listing: _Listing, root_name: str, place: PurePosixPath, folder: str, b
 
 def _frame_number(place: PurePosixPath, folder: str, base: Path) -> int:
     """Frame number of a file; 0 in a folder whose name does not parse, which is reported later."""
-    if re.match(r"s_\d\d_act_\d\d_subact_\d\d_ca_\d\d$", folder) is None:
-        return 0
-    return parse_frame(base / place, folder)
+    return parse_frame(base / place, folder) if is_sequence(folder) else 0
 
 
 def _choose(
@@ -272,9 +272,14 @@ def _frames(listing: _Listing, stride: int) -> NDArray[np.int64]:
     return frames[(frames - 1) % stride == 0]
 
 
-def _read_checked_meta(root: Path, name: SequenceName, listing: _Listing) -> SequenceMeta:
+def _read_checked_meta(
+    root: Path, name: SequenceName, listing: _Listing, mats: Mapping[str, tuple[int, str]]
+) -> SequenceMeta:
     assert listing.images is not None
-    path = root / (listing.meta or listing.images / META_NAME)
+    place = listing.meta or str(listing.images / META_NAME)
+    path = root / place
+    if path.exists():
+        check_file(path, mats.get(place))  # before scipy sees it: its reader can crash on damaged bytes
     meta = read_meta(path)
     last = max(listing.frames)
     if last > len(meta.joints_world_mm):

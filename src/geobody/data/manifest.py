@@ -22,7 +22,10 @@ SCHEMA = pa.schema(
     [("root", pa.string()), ("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())]
 )
 SUFFIXES = (".jpg", ".png", ".mat")
-MAKE_MANIFEST = "write the manifest again (stage `synth` does it for the synthetic set)"
+MAKE_MANIFEST = (
+    "make the manifest anew with `python -m tools.write_manifest IMAGES MASKS MANIFEST` "
+    "(`dvc repro synth` for the synthetic set)"
+)
 
 _ROWS_PER_BATCH = 8192
 
@@ -107,6 +110,34 @@ def read_manifest(path: Path) -> Iterator[tuple[str, list[str]]]:
     except pa.ArrowException as error:
         why = str(error).splitlines()[0]
         raise DataError(path, f"cannot be read as parquet ({why})", MAKE_MANIFEST) from error
+
+
+def read_hashes(path: Path, root: str, *, suffix: str) -> dict[str, tuple[int, str]]:
+    """(bytes, SHA-256) by path of the files of a root whose names end in ``suffix``."""
+    columns = ["path", "bytes", "sha256"]
+    chosen = (pa.compute.field("root") == root) & pa.compute.ends_with(pa.compute.field("path"), suffix)
+    try:
+        table = pq.read_table(path, columns=columns, filters=chosen)
+    except (OSError, pa.ArrowException) as error:
+        why = str(error).splitlines()[0]
+        raise DataError(path, f"cannot be read as parquet ({why})", MAKE_MANIFEST) from error
+    paths, sizes, digests = (table.column(name).to_pylist() for name in columns)
+    return dict(zip(paths, zip(sizes, digests, strict=True), strict=True))
+
+
+def check_file(path: Path, expected: tuple[int, str] | None) -> None:
+    """Raises DataError unless the file has the (bytes, SHA-256) of its row in the manifest."""
+    if expected is None:
+        raise DataError(path, "is not in the manifest", MAKE_MANIFEST)
+    try:
+        found = _bytes_and_sha256(path)
+    except OSError as error:
+        raise DataError(
+            path, f"cannot be read ({error.strerror})", f"restore it, or {MAKE_MANIFEST}"
+        ) from None
+    if found != expected:
+        what = f"{found[0]} bytes, not {expected[0]}" if found[0] != expected[0] else "other bytes"
+        raise DataError(path, f"does not match the manifest ({what})", f"restore it, or {MAKE_MANIFEST}")
 
 
 def _batched(paths: Iterator[str], size: int) -> Iterator[list[str]]:
