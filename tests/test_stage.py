@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +100,57 @@ def test_a_missing_input_says_which_stage_makes_it(
         run("crops", write_all)
     assert exit_.value.code == 3
     assert capsys.readouterr().err == "error: data/index: is missing; make it with: dvc repro index\n"
+
+
+def test_a_missing_input_whose_stage_is_left_out_is_for_the_user_to_put_there(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = (workplace / "params.yaml").read_text()
+    (workplace / "data/synthetic/manifest.parquet").unlink()
+    for text, cure in (
+        (params, "make it with: dvc repro synth"),
+        (params.replace("    - synthetic\n", "", 1).replace("generate:\n  root", "generate: []\n  root"),
+         "put it there, or mend its path in params.yaml"),
+    ):  # fmt: skip
+        (workplace / "params.yaml").write_text(text)
+        with pytest.raises(SystemExit) as exit_:
+            run("crops", write_all)
+        assert exit_.value.code == 3
+        assert capsys.readouterr().err == f"error: data/synthetic/manifest.parquet: is missing; {cure}\n"
+
+
+PROGRAM = """
+import sys
+
+from geobody.stage import run
+
+
+def main(job):
+    if WORKERS:
+        from geobody.parallel import in_parallel
+        blocks = list(in_parallel(bytes, [50_000_000] * 2, total=2, desc="blocks", jobs=2))
+        assert [len(block) for block in blocks] == [50_000_000] * 2
+    job.outputs["crops"].mkdir()
+    for name in ("metrics", "figure"):
+        job.outputs[name].write_bytes(b"{}")
+    return "done"
+
+
+run("crops", main)
+assert WORKERS or "joblib" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("workers", [True, False])
+def test_the_log_has_the_peak_of_workers_and_a_stage_without_them_imports_nothing_for_it(
+    workplace: Path, workers: bool
+) -> None:
+    program = PROGRAM.replace("WORKERS", str(workers))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], cwd=workplace, env=environment, check=True, timeout=120)
+    record = json.loads((workplace / "logs/crops.json").read_text())
+    assert record["peak_memory_gb"] > 0
+    assert (record["peak_memory_of_largest_worker_gb"] > 0.05) == workers
 
 
 def test_an_output_that_main_forgot_is_a_fault_of_the_program(workplace: Path) -> None:

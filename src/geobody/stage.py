@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from geobody.config import Params, ParamsView, load_params
 from geobody.dependencies import ROOT, stage_modules
@@ -67,12 +68,12 @@ def fingerprint(name: str, params: ParamsView, inputs: dict[str, Path]) -> str:
 
 def resolve(template: str, params: Params) -> Path:
     """A path of the table with ``${section.key}`` replaced from the params."""
+    return Path(re.sub(r"\$\{([\w.]+)\}", lambda match: str(_value(match.group(1), params)), template))
 
-    def value(match: re.Match[str]) -> str:
-        section, key = match.group(1).split(".")
-        return str(getattr(getattr(params, section), key))
 
-    return Path(re.sub(r"\$\{([\w.]+)\}", value, template))
+def _value(dotted: str, params: Params) -> Any:
+    section, key = dotted.split(".")
+    return getattr(getattr(params, section), key)
 
 
 def run(name: str, main: Callable[[Job], str]) -> None:
@@ -94,7 +95,9 @@ def run(name: str, main: Callable[[Job], str]) -> None:
             raise
         place = error.filename or "the disk"
         _fail(f"{place}: no space left on the device; free some and run dvc repro again", DataError.exit_code)
-    _log(name, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    _end_workers()
+    _log(name, seconds)
     print(f"{name}: {said}", flush=True)
 
 
@@ -134,6 +137,8 @@ def _replace(new: Path, final: Path) -> None:
 
 def _how_to_make(path: Path, params: Params) -> str:
     for name, spec in STAGES.items():
+        if spec.per and not _value(spec.per, params):
+            continue  # the params leave this stage out
         for template in spec.written().values():
             made = resolve(template, params)
             if path == made or made in path.parents:
@@ -151,6 +156,14 @@ def _help_table(spec: StageSpec) -> str:
 def _fail(message: str, code: int) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(code)
+
+
+def _end_workers() -> None:
+    """Ends joblib's workers, which would idle on: only ended ones count in the children's peak memory."""
+    if "joblib.externals.loky" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def _log(name: str, seconds: float) -> None:
