@@ -17,6 +17,7 @@ help: ## list the targets
 
 .PHONY: repro
 repro: $(READY) ## run every stale stage of the pipeline (dvc repro)
+	python -m tools.check_params
 	dvc repro
 
 .PHONY: test

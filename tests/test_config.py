@@ -1,5 +1,9 @@
 """The params: YAML 1.2 as DVC reads it, and one line for everything that is wrong in them."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +68,20 @@ def test_a_profile_changes_only_keys_that_exist(profile: str) -> None:
         ("seed: 0", "seed: 0\nseed: 1", "stands twice"),
         ("seed: 0", "seed: [0", "is no YAML"),
         ("truth: data/synthetic/truth", "truth: 3", "dataset.truth: 3 is wrong"),
-        ("prior:\n  root: data/synthetic/surreal\n", "", "prior: missing"),
+        ("backgrounds:\n  frames: 40\n", "", "backgrounds: missing"),
+        ("  root: data/synthetic/surreal", '  root: ""', "prior.root: '' is wrong"),
+        ("masks: data/synthetic/masks", 'masks: ""', "dataset.masks: '' is wrong"),
+        ("model: data/body/open_1723.npz", 'model: ""', "body.model: '' is wrong"),
+        (
+            "    - 9\n    - 11\n",
+            "    - 9\n    - 8\n",
+            "dataset.test_subjects: (9, 8) is wrong: subjects [8] stand",
+        ),
+        (
+            "noise_max_deg: 90.0",
+            "noise_max_deg: 2.0",
+            "gan_prior.noise_max_deg: 2.0 is wrong: noise_min_deg (3.0)",
+        ),
     ],
 )
 def test_a_wrong_param_is_named_with_its_value(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -74,6 +91,59 @@ def test_a_wrong_param_is_named_with_its_value(tmp_path: Path, old: str, new: st
     assert said in message
     assert "\n" not in message
     assert caught.value.exit_code == 2
+
+
+def float_keys() -> list[tuple[str, str]]:
+    params = load_params(ROOT / "params.yaml").model_dump()
+    sections = {name: values for name, values in params.items() if isinstance(values, dict)}
+    return [(s, key) for s, values in sections.items() for key, v in values.items() if isinstance(v, float)]
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e400"])
+def test_no_float_may_be_infinite_or_nan(tmp_path: Path, number: str) -> None:
+    keys = float_keys()
+    assert len(keys) > 30
+    for section, key in keys:
+        text = (ROOT / "params.yaml").read_text()
+        text, changes = re.subn(rf"(?m)^({section}:\n(?:  .*\n)*?  {key}:) .*$", rf"\1 {number}", text)
+        assert changes == 1
+        (tmp_path / "params.yaml").write_text(text)
+        with pytest.raises(
+            ParamsError, match=rf"^params\.yaml: {section}\.{key}: -?(inf|nan) is wrong: [^\n]*$"
+        ):
+            load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("section", ["encdec", "pose_head", "controls", "gan_prior", "smpl_regressor"])
+def test_the_warm_up_ends_before_the_training_does(tmp_path: Path, section: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    file = tmp_path / "params.yaml"
+    for steps, good in ((8, False), (7, False), (9, True)):
+        changed_text = re.sub(rf"(?m)^({section}:\n(?:  .*\n)*?  steps:) .*$", rf"\1 {steps}", text)
+        file.write_text(re.sub(rf"(?m)^({section}:\n(?:  .*\n)*?  warmup_steps:) .*$", r"\1 8", changed_text))
+        if good:
+            assert getattr(load_params(file), section).warmup_steps == 8
+            continue
+        wanted = rf"^params\.yaml: {section}\.warmup_steps: 8 is wrong: must be less than steps \({steps}\)$"
+        with pytest.raises(ParamsError, match=wanted):
+            load_params(file)
+
+
+def check_params(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.check_params"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_a_section_that_no_stage_reads_is_found_before_dvc_starts(tmp_path: Path) -> None:
+    done = check_params(changed(tmp_path, "seed: 0", "seed: 0\nencdek: {}").parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: params.yaml: encdek: unknown key; remove it or mend its spelling\n"
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = check_params(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    recipe = (ROOT / "Makefile").read_text().split("\nrepro:")[1].split("\n\n")[0]
+    assert recipe.index("tools.check_params") < recipe.index("\tdvc repro")
 
 
 def test_missing_params_are_a_data_error_that_names_the_file(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from geobody.errors import DataError, ParamsError
 
@@ -17,12 +25,15 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+PathName = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
     """Base of every section: frozen, strict, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -33,25 +44,52 @@ class Section(BaseModel):
         return values
 
 
+class Schedule(Section):
+    """Base of the sections that train: the length, and AdamW's schedule but for its peak."""
+
+    steps: Count
+    """Length of the training."""
+    weight_decay: NonNegative = 1e-2
+    """AdamW's decay."""
+    warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 50
+    """Steps in which the learning rate rises; fewer than ``steps``."""
+    clip_norm: Positive = 5.0
+    """Largest norm of a gradient."""
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _warm_up_ends(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps")
+        if steps is not None and value >= steps:
+            raise ValueError(f"must be less than steps ({steps})")
+        return value
+
+
 class Body(Section):
     """The body model and, when it is the open one, how it is built."""
 
     generate: tuple[Literal["open"], ...] = ("open",)
     """[open] builds the open body; [] when ``model`` is a licensed file."""
-    model: str = "data/body/open_1723.npz"
+    model: PathName = "data/body/open_1723.npz"
     """File of the body that every later stage uses."""
     bodies: Annotated[int, Field(ge=30, le=20_000)] = 1200
     """Sampled adults that the shape space is fitted to; a tenth as many judge it."""
     poses: Annotated[int, Field(ge=60, le=20_000)] = 300
     """Random poses that the pose correctives and Human3.6M's joints are fitted to."""
-    sizes: Annotated[tuple[Annotated[int, Field(ge=1000, le=12_000)], ...], Field(min_length=1)] = (6890, 3445, 1723)
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1000, le=12_000)], ...], Field(min_length=1)] = (
+        6890,
+        3445,
+        1723,
+    )
     """Vertices of each mesh; every smaller one is a subset of the larger ones."""
 
 
 class Synth(Section):
     """The synthetic multi-view data set."""
 
-    actions: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)] = tuple(range(2, 17))
+    actions: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)] = tuple(
+        range(2, 17)
+    )
     """Human3.6M's numbers of the actions that every subject performs."""
     subactions: Annotated[int, Field(ge=1, le=99)] = 1
     """Performances of each action."""
@@ -85,13 +123,13 @@ class Dataset(Section):
 
     generate: tuple[Literal["synthetic"], ...] = ("synthetic",)
     """[synthetic] makes the embedded set; [] when the paths below name a real one."""
-    root: str = "data/synthetic/images"
+    root: PathName = "data/synthetic/images"
     """Folder of the image sequences."""
-    masks: str | None = "data/synthetic/masks"
+    masks: PathName | None = "data/synthetic/masks"
     """Folder of the masks, in the same tree; null when there are none: difference masks serve then."""
-    manifest: str = "data/synthetic/manifest.parquet"
+    manifest: PathName = "data/synthetic/manifest.parquet"
     """List of the files with size and hash: what DVC depends on instead of the images."""
-    truth: str = "data/synthetic/truth"
+    truth: PathName = "data/synthetic/truth"
     """theta, beta and translation of every frame, read by ``eval`` alone."""
     stride: Count = 1
     """Frames 1, 1 + stride, 1 + 2 stride, ... are used."""
@@ -104,14 +142,15 @@ class Dataset(Section):
     exclude: tuple[Exclusion, ...] = ()
     """Sequences that are left out."""
 
-    @model_validator(mode="after")
-    def _subjects_differ(self) -> "Dataset":
-        both = sorted(set(self.train_subjects) & set(self.test_subjects))
+    @field_validator("test_subjects")
+    @classmethod
+    def _subjects_differ(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        both = sorted(set(info.data.get("train_subjects", ())) & set(value))
         if both:
             raise ValueError(
                 f"subjects {both} stand in train_subjects and test_subjects; remove them from one"
             )
-        return self
+        return value
 
 
 class Backgrounds(Section):
@@ -140,7 +179,7 @@ class Crops(Section):
     """The threshold is never below this many standard deviations of the crop's own noise."""
 
 
-class Encdec(Section):
+class Encdec(Schedule):
     """The self-supervised encoder-decoder."""
 
     arm: Literal["rhodin", "thesis"] = "rhodin"
@@ -149,7 +188,7 @@ class Encdec(Section):
     """What the encoder sees: the crop, or the crop without background (by the difference masks)."""
     feature_loss: Literal["gradient", "resnet18"] = "gradient"
     """gradient: multi-scale image gradients; resnet18: features of ImageNet weights, which must be at hand."""
-    feature_weights: str = "data/models/resnet18.safetensors"
+    feature_weights: PathName = "data/models/resnet18.safetensors"
     """File of those weights; read for ``resnet18`` alone."""
     steps: Count = 2400
     """Length of the training."""
@@ -157,12 +196,8 @@ class Encdec(Section):
     """Images in a step: quadruples of two cameras at two instants of a person."""
     learning_rate: Positive = 2e-3
     """Peak of AdamW's schedule."""
-    weight_decay: NonNegative = 1e-2
-    """AdamW's decay."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps in which the learning rate rises."""
-    clip_norm: Positive = 5.0
-    """Largest norm of a gradient."""
+    warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
+    """Steps in which the learning rate rises; fewer than ``steps``."""
     same_view_fraction: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of targets that are the source view itself, for ``rhodin``."""
     colour_strength: NonNegative = 0.6
@@ -209,7 +244,7 @@ class Labels(Section):
     """Whose labels the control ``cnn_all`` sees; without 8 when settings are chosen on subject 8."""
 
 
-class PoseHead(Section):
+class PoseHead(Schedule):
     """3D joints from L_3D."""
 
     kind: Literal["mlp", "equivariant"] = "mlp"
@@ -224,17 +259,11 @@ class PoseHead(Section):
     """Embeddings in a step."""
     learning_rate: Positive = 1e-3
     """Peak of AdamW's schedule."""
-    weight_decay: NonNegative = 1e-2
-    """AdamW's decay."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
-    """Steps in which the learning rate rises."""
-    clip_norm: Positive = 5.0
-    """Largest norm of a gradient."""
     ridge: Positive = 1e-3
     """Penalty of ``equivariant``, as a share of the points' mean second moment."""
 
 
-class Controls(Section):
+class Controls(Schedule):
     """CNNs trained without the representation."""
 
     steps: Count = 2000
@@ -243,12 +272,8 @@ class Controls(Section):
     """Images in a step."""
     learning_rate: Positive = 2.5e-3
     """Peak of AdamW's schedule."""
-    weight_decay: NonNegative = 1e-2
-    """AdamW's decay."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps in which the learning rate rises."""
-    clip_norm: Positive = 5.0
-    """Largest norm of a gradient."""
+    warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
+    """Steps in which the learning rate rises; fewer than ``steps``."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the CNN's last features that is dropped while it trains."""
     augmentation_strength: NonNegative = 1.0
@@ -264,13 +289,13 @@ class Controls(Section):
 class Prior(Section):
     """Where poses and shapes for the prior come from."""
 
-    root: str = "data/synthetic/surreal"
+    root: PathName = "data/synthetic/surreal"
     """A tree in SURREAL's layout: cmu/train/run*/<sequence>/<sequence>_c0001_info.mat."""
     stride: Count = 1
     """Every how many frames of a clip are used: the real set has 6.5 million."""
 
 
-class GanPrior(Section):
+class GanPrior(Schedule):
     """The adversarial prior on pose and shape."""
 
     steps: Count = 500
@@ -291,10 +316,6 @@ class GanPrior(Section):
     """Peak of AdamW's schedule for the generator."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decay."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
-    """Steps in which the learning rates rise."""
-    clip_norm: Positive = 5.0
-    """Largest norm of a gradient."""
     corrupted_weight: NonNegative = 1.0
     """Weight of corrupted training poses (noise, shuffled joints) as fakes; 0 leaves the generator's alone."""
     moment_weight: NonNegative = 1.0
@@ -304,14 +325,16 @@ class GanPrior(Section):
     noise_max_deg: Positive = 90.0
     """Largest root mean square angle of the noise in corrupted poses."""
 
-    @model_validator(mode="after")
-    def _noise_range_is_one(self) -> "GanPrior":
-        if self.noise_min_deg > self.noise_max_deg:
-            raise ValueError(f"noise_min_deg is above noise_max_deg ({self.noise_max_deg})")
-        return self
+    @field_validator("noise_max_deg")
+    @classmethod
+    def _noise_range_is_one(cls, value: float, info: ValidationInfo) -> float:
+        least = info.data.get("noise_min_deg")
+        if least is not None and value < least:
+            raise ValueError(f"noise_min_deg ({least}) is above noise_max_deg")
+        return value
 
 
-class SmplRegressor(Section):
+class SmplRegressor(Schedule):
     """theta and beta from the embedding."""
 
     hidden_units: Count = 1024
@@ -356,12 +379,6 @@ class SmplRegressor(Section):
     """Mean square of the betas."""
     learning_rate: Positive = 1e-3
     """Peak of AdamW's schedule."""
-    weight_decay: NonNegative = 1e-2
-    """AdamW's decay."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
-    """Steps in which the learning rate rises."""
-    clip_norm: Positive = 5.0
-    """Largest norm of a gradient."""
 
 
 class Eval(Section):
@@ -507,4 +524,5 @@ def load_params(path: Path) -> Params:
             ) from None
         if first["type"] == "missing":
             raise ParamsError(f"{path.name}: {key}: missing; add it{more}") from None
-        raise ParamsError(f"{path.name}: {key}: {first['input']!r} is wrong: {first['msg']}{more}") from None
+        rule = first["msg"].removeprefix("Value error, ")
+        raise ParamsError(f"{path.name}: {key}: {first['input']!r} is wrong: {rule}{more}") from None
