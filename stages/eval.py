@@ -20,7 +20,7 @@ def main(job: Job) -> str:
     from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
     from geobody.models.pose_head_training import read_l3d
     from geobody.models.prior import load_prior
-    from geobody.models.prior_training import held_out_sequences, prior_auc, spread_sample
+    from geobody.models.prior_training import prior_auc, spread_sample
     from geobody.models.regressor_training import read_lapp
     from geobody.predictions import gather
     from geobody.report import eval_figures as figures
@@ -80,7 +80,7 @@ def main(job: Job) -> str:
             predictions.columns[name][place[chosen.ravel()]] = values
 
     metrics = evaluate(predictions, body=body, prior=prior)
-    unseen_poses = read_surreal(job.inputs["surreal"], keep=held_out_sequences)
+    unseen_poses = read_surreal(job.inputs["surreal"], split="val")
     body_pose, betas = spread_sample(
         axis_angle_to_matrix(torch.from_numpy(unseen_poses.body_pose)),
         torch.from_numpy(unseen_poses.betas),

@@ -2,7 +2,7 @@
 
 Discriminators on rotation matrices (each joint, all joints, the shape; never the root) learn to
 tell poses of the SURREAL-layout set from a generator's, and from training poses with noise or
-joints of other poses. A tenth of the sequences is kept aside to say how well they do.
+joints of other poses. SURREAL's validation split, of other takes, says how well they do.
 """
 
 from stages import Job, run
@@ -17,10 +17,8 @@ def main(job: Job) -> str:
     from geobody.models.prior import PosePrior
     from geobody.models.prior_training import (
         adversarial_step,
-        held_out_sequences,
         mirror,
         prior_report,
-        training_sequences,
     )
     from geobody.report.metrics_json import write_json
     from geobody.report.prior_figure import prior_figure
@@ -36,8 +34,8 @@ def main(job: Job) -> str:
         return rotations.to(fabric.device), torch.from_numpy(poses.betas).to(fabric.device)
 
     root, stride = job.inputs["surreal"], job.params.prior.stride
-    train = read_surreal(root, stride=stride, keep=training_sequences)
-    unseen = read_surreal(root, stride=stride, keep=held_out_sequences)
+    train = read_surreal(root, split="train", stride=stride)
+    unseen = read_surreal(root, split="val", stride=stride)
     body_pose, betas = tensors(train)
     body_pose, betas = torch.cat((body_pose, mirror(body_pose))), torch.cat((betas, betas))
 
@@ -78,8 +76,8 @@ def main(job: Job) -> str:
     report = prior_report(prior, seen=tensors(train), unseen=tensors(unseen), seed=seed)
     report |= {
         "train_poses": len(train),
-        "held_out_poses": len(unseen),
-        "held_out_sequences": len(unseen.sequences),
+        "val_poses": len(unseen),
+        "val_sequences": len(unseen.sequences),
         "dropped_sequences": train.n_dropped,
     }
     save_weights(job.outputs["model"], prior, prior.config)

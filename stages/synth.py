@@ -38,16 +38,16 @@ def main(job: Job) -> str:
         noise_std=synth.noise_std,
     )
     write_truth(job.outputs["truth"], performances)
-    sequences, poses = write_surreal(
+    surreal = write_surreal(
         job.outputs["surreal"],
         body=body,
         motions=motions,
         seed=seed,
-        sequences=synth.surreal_sequences,
+        sequences={"train": synth.surreal_sequences, "val": synth.surreal_val_sequences},
         frames=synth.surreal_frames,
     )
     write_manifest(job.outputs["manifest"], {"images": images, "masks": masks})
-    facts = {**describe(performances), "surreal": {"sequences": sequences, "poses": poses}}
+    facts = {**describe(performances), "surreal": surreal}
     write_json(job.outputs["metrics"], facts)
     people_sheet(
         job.outputs["figure"],
@@ -59,7 +59,7 @@ def main(job: Job) -> str:
     )
     return (
         f"{facts['images']} images of {len(subjects)} people in {len(synth.actions)} actions, "
-        f"{facts['distinct_poses']['all']} distinct poses; {poses} poses for the prior"
+        f"{facts['distinct_poses']['all']} distinct poses; {surreal['train']['poses']} poses for the prior"
     )
 
 

@@ -119,7 +119,7 @@ def write_truth(folder: Path, rng: np.random.Generator) -> None:
 
 def _surreal(root: Path, rng: np.random.Generator) -> None:
     for number in range(3):
-        clip = root / "cmu/train/run0" / f"0{number}_01" / f"0{number}_01_c0001_info.mat"
+        clip = root / "cmu/val/run0" / f"0{number}_01" / f"0{number}_01_c0001_info.mat"
         clip.parent.mkdir(parents=True)
         savemat(clip, {"pose": rng.normal(size=(72, 20)) * 0.2, "shape": rng.normal(size=(10, 20))})
 

@@ -104,7 +104,9 @@ class Synth(Section):
     noise_std: Annotated[float, Field(ge=0, le=32)] = 2.5
     """Sensor noise at mid grey, in grey levels of 255."""
     surreal_sequences: Count = 300
-    """Sequences of poses and shapes for the prior, in SURREAL's layout."""
+    """Sequences of poses and shapes that the prior is trained on, in SURREAL's layout."""
+    surreal_val_sequences: Count = 40
+    """Sequences of other takes, performances and shapes that the prior is judged on."""
     surreal_frames: Count = 30
     """Frames of each of them."""
 
@@ -290,7 +292,7 @@ class Prior(Section):
     """Where poses and shapes for the prior come from."""
 
     root: PathName = "data/synthetic/surreal"
-    """A tree in SURREAL's layout: cmu/train/run*/<sequence>/<sequence>_c0001_info.mat."""
+    """A tree in SURREAL's layout: cmu/{train,val}/run*/<sequence>/<sequence>_c0001_info.mat."""
     stride: Count = 1
     """Every how many frames of a clip are used: the real set has 6.5 million."""
 

@@ -1,5 +1,6 @@
 """The fifteen actions: they look like what they are called, each subject's own, the same every time."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data import actions
 from geobody.data.actions import ACTIONS, action_sequence, style_of, surreal_sequences
 from geobody.data.kinematics import JOINT, arm_rotations, forward_kinematics, leg_rotations
-from geobody.data.motions import Motion, distinct_poses, load_motions, subject_blocks
+from geobody.data.motions import Motion, load_motions, subject_blocks
+from geobody.data.synthetic_facts import count_distinct, nearest_deg
+from geobody.data.synthetic_files import SURREAL_SUBJECTS
 from geobody.errors import DataError
 
 MOTIONS = Path(__file__).resolve().parents[2] / "data" / "motions"
@@ -137,10 +140,14 @@ def test_hands_go_where_the_name_says(everything: dict[tuple[int, int], Motion])
     assert min(walking) > 0.4
 
 
+def flat(motions: Iterable[Motion]) -> np.ndarray:
+    return np.concatenate([motion.poses.reshape(-1, 72) for motion in motions])
+
+
 def test_poses_are_diverse(everything: dict[tuple[int, int], Motion]) -> None:
-    assert distinct_poses(np.concatenate([m.poses for m in everything.values()])) > 900
+    assert count_distinct(flat(everything.values())) > 900
     for name in H36M_ACTIONS.values():
-        assert distinct_poses(np.concatenate([m.poses for m in of_action(everything, name)])) > 30, name
+        assert count_distinct(flat(of_action(everything, name))) > 30, name
 
 
 def test_each_subject_has_a_style_and_takes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,19 +163,49 @@ def test_each_subject_has_a_style_and_takes_of_their_own(monkeypatch: pytest.Mon
     monkeypatch.setattr(actions, "_snippet", watched)
     perform(2, 9)
     assert set(seen) == {block.motion.name for block in blocks[9]}
-    seen.clear()
-    surreal_sequences(count=6, frames=20, seed=0, motions=MOTIONS)
-    assert seen
-    assert not set(seen) & {block.motion.name for s in TEST_SUBJECTS for block in blocks[s]}
+
+
+def for_prior(split: str, count: int, frames: int = 30) -> list[Motion]:
+    return surreal_sequences(
+        count=count, frames=frames, seed=0, motions=MOTIONS, subjects=SURREAL_SUBJECTS[split]
+    )
+
+
+def test_the_priors_splits_share_no_frame_and_none_is_a_test_subjects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: dict[str, set[tuple[str, int]]] = {"train": set(), "val": set()}
+    snippet = actions._snippet
+    for split, frames in drawn.items():
+
+        def watched(rng: np.random.Generator, own: list, length: int, frames: set = frames) -> np.ndarray:
+            frames.update((block.take, n) for block in own for n in range(block.start, block.stop))
+            return snippet(rng, own, length)
+
+        monkeypatch.setattr(actions, "_snippet", watched)
+        for_prior(split, 6, frames=20)
+    assert min(len(frames) for frames in drawn.values()) > 300
+    assert not drawn["train"] & drawn["val"]
+    tested = [block for s in TEST_SUBJECTS for block in subject_blocks(load_motions(MOTIONS))[s]]
+    reserved = {(block.take, n) for block in tested for n in range(block.start, block.stop)}
+    assert not reserved & (drawn["train"] | drawn["val"])
+
+
+@pytest.mark.parametrize("kind", ["real", "act", "mix"])
+def test_validation_poses_of_the_prior_are_far_from_its_training_poses(kind: str) -> None:
+    """Windows of takes that training draws from would lie a degree away."""
+    train, val = for_prior("train", 150), for_prior("val", 30)
+    away = nearest_deg(flat(m for m in val if m.name.startswith(kind))[::3], flat(train))
+    assert np.median(away) > 10
+    assert np.mean(away < 5) < 0.2
 
 
 def test_prior_sequences_are_varied_and_repeatable() -> None:
-    once = surreal_sequences(count=60, frames=45, seed=0, motions=MOTIONS)
-    again = surreal_sequences(count=60, frames=45, seed=0, motions=MOTIONS)
+    once, again = for_prior("train", 60, frames=45), for_prior("train", 60, frames=45)
     assert [m.poses.shape for m in once] == [(45, 24, 3)] * 60
     assert all(a.poses.tobytes() == b.poses.tobytes() for a, b in zip(once, again, strict=True))
     assert {m.split for m in once} == {"train"}
-    assert distinct_poses(np.concatenate([m.poses for m in once])) > 300
+    assert count_distinct(flat(once)) > 300
 
 
 def test_motion_does_not_depend_on_the_frame_rate() -> None:

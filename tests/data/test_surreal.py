@@ -11,7 +11,15 @@ from geobody.errors import DataError
 
 
 def write_clip(
-    root: Path, sequence: str, *, n: int, seed: int, run: int = 0, clip: int = 1, **replace: np.ndarray
+    root: Path,
+    sequence: str,
+    *,
+    n: int,
+    seed: int,
+    run: int = 0,
+    clip: int = 1,
+    split: str = "train",
+    **replace: np.ndarray,
 ) -> Path:
     rng = np.random.default_rng(seed)
     fields: dict[str, np.ndarray] = {
@@ -20,7 +28,7 @@ def write_clip(
         "zrot": np.zeros((n, 1)),
         "gender": np.ones((n, 1)),
     } | replace
-    path = root / "cmu" / "train" / f"run{run}" / sequence / f"{sequence}_c{clip:04d}_info.mat"
+    path = root / "cmu" / split / f"run{run}" / sequence / f"{sequence}_c{clip:04d}_info.mat"
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {name: value for name, value in fields.items() if value is not None})
     return path
@@ -41,7 +49,6 @@ def test_frames_of_all_clips_come_out_in_order_without_the_root(tmp_path: Path) 
 
 
 def test_one_motion_in_two_runs_has_one_sequence_id(tmp_path: Path) -> None:
-    """Else a held-out sequence could be in the training part under another id."""
     write_clip(tmp_path, "05_03", n=2, seed=1, run=0)
     write_clip(tmp_path, "05_03", n=2, seed=2, run=1)
     assert read_surreal(tmp_path).sequence_id.tolist() == [0, 0, 0, 0]
@@ -117,9 +124,11 @@ def test_a_missing_or_empty_set_names_the_cure(tmp_path: Path) -> None:
         read_surreal(tmp_path)
 
 
-def test_sequences_that_are_not_kept_are_not_read(tmp_path: Path) -> None:
+def test_splits_are_read_apart_and_a_missing_one_names_the_cure(tmp_path: Path) -> None:
     write_clip(tmp_path, "01_01", n=2, seed=0)
-    write_clip(tmp_path, "01_02", n=3, seed=1).write_bytes(b"broken")
-    poses = read_surreal(tmp_path, keep=lambda names: names[:1])
-    assert poses.sequences == ("01_01",)
-    assert len(poses) == 2
+    with pytest.raises(DataError, match="copy SURREAL's cmu/val there") as caught:
+        read_surreal(tmp_path, split="val")
+    assert str(caught.value).startswith(f"{tmp_path / 'cmu' / 'val'}: ")
+    write_clip(tmp_path, "02_01", n=3, seed=1, split="val")
+    assert read_surreal(tmp_path).sequences == ("01_01",)
+    assert read_surreal(tmp_path, split="val").sequences == ("02_01",)

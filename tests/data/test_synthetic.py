@@ -217,11 +217,20 @@ def test_another_seed_makes_another_set(body: Path) -> None:
 
 
 def test_surreal_layout_is_read_back(tmp_path: Path, body: Path) -> None:
-    sequences, frames = synthetic_files.write_surreal(
-        tmp_path / "s", body=body, motions=MOTIONS, seed=0, sequences=3, frames=5
-    )
-    read = read_surreal(tmp_path / "s")
-    assert (len(read.sequences), len(read), read.n_dropped) == (sequences, frames, 0)
+    def write(folder: Path) -> dict[str, dict[str, int]]:
+        sequences = {"train": 3, "val": 2}
+        return synthetic_files.write_surreal(
+            folder, body=body, motions=MOTIONS, seed=0, sequences=sequences, frames=5
+        )
+
+    facts = write(tmp_path / "s")
+    assert facts == {"train": {"sequences": 3, "poses": 15}, "val": {"sequences": 2, "poses": 10}}
+    read = {split: read_surreal(tmp_path / "s", split=split) for split in facts}
+    for split, found in read.items():
+        assert {"sequences": len(found.sequences), "poses": len(found)} == facts[split]
+        assert found.n_dropped == 0
+    shapes = np.concatenate([read["train"].betas[::5], read["val"].betas[::5]])
+    assert len(np.unique(shapes, axis=0)) == 5
     info = scipy.io.loadmat(next((tmp_path / "s").rglob("*_info.mat")))
     assert info["pose"].shape == (72, 5)
     assert info["shape"].shape == (10, 5)
@@ -230,7 +239,7 @@ def test_surreal_layout_is_read_back(tmp_path: Path, body: Path) -> None:
     # joints3D is the posed body, upright in a z-up world: the head is above the feet or the pelvis.
     bones = np.linalg.norm(info["joints3D"][:, 4] - info["joints3D"][:, 7], axis=0)
     np.testing.assert_allclose(bones, bones[0], atol=1e-4)
-    synthetic_files.write_surreal(tmp_path / "t", body=body, motions=MOTIONS, seed=0, sequences=3, frames=5)
+    write(tmp_path / "t")
     assert all_bytes(tmp_path / "s") == all_bytes(tmp_path / "t")
 
 

@@ -5,13 +5,14 @@ real takes move torso and arms on top. Each subject has a style (posture, tempo,
 blocks of real takes of their own, so that no two share a frame.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS
 from geobody.data import gait
 from geobody.data.kinematics import JOINT
 from geobody.data.motions import (
@@ -184,19 +185,22 @@ def action_sequence(
     return Motion(motion.poses, motion.transl_m, f"s{subject:02d}_{H36M_ACTIONS[action]}_{subaction}", split)
 
 
-def surreal_sequences(*, count: int, frames: int, seed: int, motions: Path) -> list[Motion]:
-    """``count`` varied sequences of ``frames`` poses at 30 Hz from the training subjects' motion alone.
+def surreal_sequences(
+    *, count: int, frames: int, seed: int, motions: Path, subjects: Sequence[int]
+) -> list[Motion]:
+    """``count`` varied sequences of ``frames`` poses at 30 Hz from the motion of ``subjects`` alone.
 
     By turns a real snippet, a performance of a random action in a style of its own, and a mix: the
     legs and root of one with the upper body of others; half of them mirrored, all turned about.
+    Other subjects share neither a frame of a take nor a random number with these.
     """
     blocks = subject_blocks(load_motions(motions))
-    own = [block for subject in TRAIN_SUBJECTS for block in blocks[subject]]
+    own = [block for subject in subjects for block in blocks[subject]]
     specs = list(ACTIONS.values())
     sequences = []
     for number in range(count):
-        rng = np.random.default_rng([seed, 4242, number])
-        spec, style = specs[int(rng.integers(len(specs)))], style_of(1000 + number, seed)
+        rng = np.random.default_rng([seed, 4242, *subjects, number])
+        spec, style = specs[int(rng.integers(len(specs)))], style_of(int(rng.integers(1000, 2**31)), seed)
         acted = _perform(rng, spec, style, own, frames=frames, heading=rng.uniform(0, 2 * np.pi))
         kind = ("real", "act", "mix")[number % 3] if own else "act"
         if kind != "act":

@@ -5,7 +5,6 @@ clips ``_c0002`` ...). Only these info files are read: they are 1 % of the set's
 """
 
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,24 +48,17 @@ class SurrealPoses:
         return len(self.betas)
 
 
-def read_surreal(
-    root: Path,
-    *,
-    split: str = "train",
-    stride: int = 1,
-    keep: Callable[[tuple[str, ...]], Iterable[str]] = tuple,
-) -> SurrealPoses:
+def read_surreal(root: Path, *, split: str = "train", stride: int = 1) -> SurrealPoses:
     """Every ``stride``-th frame of the clips of a split, as ``SurrealPoses``.
 
-    ``root`` holds ``cmu/``; ``keep`` chooses sequences among the sorted names, so that the files
-    of the others need not be read. Raises DataError if nothing is there, a file cannot be read, a
+    ``root`` holds ``cmu/``. Raises DataError if the split is not there, a file cannot be read, a
     field is missing, has another size, or holds numbers that are not finite.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: one of {', '.join(SPLITS)}")
     folder = root / "cmu" / split
     if not folder.is_dir():
-        raise DataError(folder, "no such folder", _CURE)
+        raise DataError(folder, "no such folder", f"copy SURREAL's cmu/{split} there, or {_CURE}")
     files = sorted(folder.glob("run*/*/*_info.mat"))
     if not files:
         raise DataError(folder, "holds no run*/<sequence>/<sequence>_c0001_info.mat", _CURE)
@@ -77,7 +69,6 @@ def read_surreal(
     if not sequences:
         raise DataError(folder, "holds only sequences with broken shapes", _CURE)
 
-    sequences = tuple(sorted(keep(sequences)))
     ids = {name: number for number, name in enumerate(sequences)}
     kept = [(path, ids[name]) for path, name in zip(files, names, strict=True) if name in ids]
     poses, betas, numbers = [], [], []

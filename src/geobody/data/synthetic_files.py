@@ -1,7 +1,7 @@
 """What a synthetic set leaves beside its images: cameras and poses, the truth, a SURREAL-layout set."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +12,16 @@ import pyarrow.parquet as pq
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
+from geobody.body.model import BodyModel
 from geobody.conventions import N_BETAS, WORLD_FROM_BODY
 from geobody.data.actions import surreal_sequences
+from geobody.data.motions import Motion
 from geobody.data.posed_bodies import load_body, pose_bodies
 from geobody.progress import progress
+
+SURREAL_SUBJECTS: Final[dict[str, tuple[int, ...]]] = {"train": (1, 5, 6, 7), "val": (8,)}
+"""Whose motion each split of the SURREAL-layout set is drawn from: the prior is judged on takes,
+performances and shapes that it was not trained on."""
 
 MAT_HEADER: Final = b"MATLAB 5.0 MAT-file, written by geobody".ljust(116)
 TRUTH_SCHEMA: Final = pa.schema(
@@ -79,37 +85,47 @@ def write_truth(folder: Path, performances: Sequence[Performance]) -> None:
 
 
 def write_surreal(
-    folder: Path, *, body: Path, motions: Path, seed: int, sequences: int, frames: int
-) -> tuple[int, int]:
-    """A set of poses and shapes in SURREAL's layout under ``folder``; returns its sequences and frames.
+    folder: Path, *, body: Path, motions: Path, seed: int, sequences: Mapping[str, int], frames: int
+) -> dict[str, dict[str, int]]:
+    """A set of poses and shapes in SURREAL's layout under ``folder``; returns what each split holds.
 
-    The root's rotation is left in the motion's own frame (y up), as SURREAL leaves it in the
-    capture's, turned by ``zrot`` about the vertical; joints3D are in metres in a z-up world.
+    ``sequences``: how many of ``frames`` frames each split of ``SURREAL_SUBJECTS`` gets. The root's
+    rotation is left in the motion's own frame (y up), as SURREAL leaves it in the capture's, turned by
+    ``zrot`` about the vertical; joints3D are in metres in a z-up world.
     """
     model = load_body(body)
-    total = 0
-    found = surreal_sequences(count=sequences, frames=frames, seed=seed, motions=motions)
-    for number, motion in enumerate(progress(found, desc="poses for the prior"), start=1):
-        rng = np.random.default_rng([seed, 7303, number])
-        betas = np.clip(rng.normal(0, 1, N_BETAS), -2.5, 2.5).astype(np.float32)
-        heading = rng.uniform(-np.pi, np.pi)
-        n = len(motion)
-        pose = motion.poses.reshape(n, 72).astype(np.float32)
-        upright = Rotation.from_euler("z", heading) * Rotation.from_matrix(np.array(WORLD_FROM_BODY))
-        in_world = pose.copy()
-        in_world[:, :3] = (upright * Rotation.from_rotvec(pose[:, :3])).as_rotvec()
-        joints = pose_bodies(model, in_world, betas, np.zeros((n, 3), np.float32))[1]
-        name = f"take_{number:04d}"
-        place = folder / "cmu" / "train" / "run0" / name
-        place.mkdir(parents=True)
-        fields = {
-            "gender": np.full((n, 1), int(betas[0] > 0), np.uint8),
-            "joints3D": np.ascontiguousarray(joints.transpose(2, 1, 0), dtype=np.float32),
-            "pose": np.ascontiguousarray(pose.T),
-            "sequence": name,
-            "shape": np.tile(betas[:, None], (1, n)),
-            "zrot": np.full((n, 1), heading, np.float32),
-        }
-        write_mat(place / f"{name}_c0001_info.mat", fields)
-        total += n
-    return len(found), total
+    facts = {}
+    for which, (split, subjects) in enumerate(SURREAL_SUBJECTS.items()):
+        found = surreal_sequences(
+            count=sequences[split], frames=frames, seed=seed, motions=motions, subjects=subjects
+        )
+        for number, motion in enumerate(progress(found, desc=f"{split} poses for the prior"), start=1):
+            rng = np.random.default_rng([seed, 7303, which, number])
+            betas = np.clip(rng.normal(0, 1, N_BETAS), -2.5, 2.5).astype(np.float32)
+            name = f"{split}_{number:04d}"
+            place = folder / "cmu" / split / "run0" / name
+            place.mkdir(parents=True)
+            fields = _info(model, motion, betas=betas, heading=rng.uniform(-np.pi, np.pi), name=name)
+            write_mat(place / f"{name}_c0001_info.mat", fields)
+        facts[split] = {"sequences": len(found), "poses": sum(len(motion) for motion in found)}
+    return facts
+
+
+def _info(
+    model: BodyModel, motion: Motion, *, betas: np.ndarray, heading: float, name: str
+) -> dict[str, Any]:
+    """The fields of one clip's info file."""
+    n = len(motion)
+    pose = motion.poses.reshape(n, 72).astype(np.float32)
+    upright = Rotation.from_euler("z", heading) * Rotation.from_matrix(np.array(WORLD_FROM_BODY))
+    in_world = pose.copy()
+    in_world[:, :3] = (upright * Rotation.from_rotvec(pose[:, :3])).as_rotvec()
+    joints = pose_bodies(model, in_world, betas, np.zeros((n, 3), np.float32))[1]
+    return {
+        "gender": np.full((n, 1), int(betas[0] > 0), np.uint8),
+        "joints3D": np.ascontiguousarray(joints.transpose(2, 1, 0), dtype=np.float32),
+        "pose": np.ascontiguousarray(pose.T),
+        "sequence": name,
+        "shape": np.tile(betas[:, None], (1, n)),
+        "zrot": np.full((n, 1), heading, np.float32),
+    }
