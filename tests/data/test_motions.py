@@ -12,20 +12,17 @@ from geobody.data.kinematics import forward_kinematics
 from geobody.data.motion_files import RATE_HZ
 from geobody.data.motions import (
     GAP_S,
-    MAIN_JOINTS,
     Motion,
     blend,
     crossfade,
-    distinct_poses,
     load_motions,
     mirror,
-    nearest_pose_degrees,
     resample,
-    split_distance,
     stretch,
     subject_blocks,
     turned,
 )
+from geobody.data.synthetic_facts import count_distinct
 from geobody.errors import DataError
 
 MOTIONS = Path(__file__).resolve().parents[2] / "data" / "motions"
@@ -42,7 +39,7 @@ def matrices(poses: np.ndarray) -> np.ndarray:
 
 def test_committed_takes_have_400_distinct_poses_in_600_kb() -> None:
     takes = load_motions(MOTIONS)
-    assert distinct_poses(np.concatenate([take.poses for take in takes])) >= 400
+    assert count_distinct(np.concatenate([take.poses.reshape(-1, 72) for take in takes])) >= 400
     assert sum(path.stat().st_size for path in MOTIONS.iterdir()) < 600_000
 
 
@@ -136,32 +133,6 @@ def test_crossfade_is_blend_for_near_motions_and_never_jumps_for_far_ones() -> N
     plain = blend(still, past_half_turn, np.full((61, 1), 0.5))
     jump = (Rotation.from_rotvec(plain[:-1, 0]).inv() * Rotation.from_rotvec(plain[1:, 0])).magnitude()
     assert np.rad2deg(jump.max()) > 170
-
-
-def test_distance_is_the_rms_angle_over_main_joints_without_the_root() -> None:
-    pose = random_motion(1).poses
-    other = pose.copy()
-    other[:, 0] = [0, 2.0, 0]
-    assert nearest_pose_degrees(pose, other)[0] == pytest.approx(0, abs=1e-5)
-    joint = MAIN_JOINTS[3]
-    turn = Rotation.from_rotvec(pose[0, joint]) * Rotation.from_rotvec([0, 0.6, 0])
-    other[0, joint] = turn.as_rotvec()
-    assert nearest_pose_degrees(pose, other)[0] == pytest.approx(np.rad2deg(0.6) / np.sqrt(12))
-
-
-def test_distinct_poses_counts_a_line_of_poses() -> None:
-    poses = np.zeros((31, 24, 3))
-    poses[:, list(MAIN_JOINTS), 0] = np.deg2rad(np.arange(31))[:, None]  # a degree apart
-    assert distinct_poses(poses, degrees=9.99) == 4
-    assert distinct_poses(poses, degrees=31) == 1
-
-
-def test_split_distance_measures_test_against_training() -> None:
-    train, test = np.zeros((3, 24, 3)), np.zeros((2, 24, 3))
-    test[1, list(MAIN_JOINTS), 1] = 0.2
-    zero = np.zeros((3, 3))
-    out = split_distance([Motion(train, zero, "a", "train"), Motion(test, zero[:2], "b", "test")])
-    assert out["median_deg"] == pytest.approx(np.rad2deg(0.2) / 2, abs=1e-4)
 
 
 def save(path: Path, **arrays: object) -> Path:

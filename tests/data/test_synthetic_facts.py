@@ -32,6 +32,9 @@ def test_distance_ignores_the_root_and_the_hands() -> None:
     b[:, :3] += 1.0
     b[:, 66:] += 1.0
     assert pose_distances_deg(a, b)[0, 0] == pytest.approx(0, abs=1e-4)
+    joint = slice(3 * MAIN_JOINTS[3], 3 * MAIN_JOINTS[3] + 3)
+    b[0, joint] = (Rotation.from_rotvec(a[0, joint]) * Rotation.from_rotvec([0, 0.6, 0])).as_rotvec()
+    assert pose_distances_deg(a, b)[0, 0] == pytest.approx(np.rad2deg(0.6) / np.sqrt(12))
 
 
 def test_distinct_poses_are_counted_as_a_greedy_list_would() -> None:
@@ -42,6 +45,13 @@ def test_distinct_poses_are_counted_as_a_greedy_list_would() -> None:
             kept.append(pose)
     assert 1 < len(kept) < 150
     assert count_distinct(poses, apart_deg=11.0) == len(kept)
+
+
+def test_a_line_of_poses_is_counted_by_its_length() -> None:
+    poses = np.zeros((31, 24, 3))
+    poses[:, list(MAIN_JOINTS), 0] = np.deg2rad(np.arange(31))[:, None]  # a degree apart
+    assert count_distinct(poses.reshape(-1, 72), apart_deg=9.99) == 4
+    assert count_distinct(poses.reshape(-1, 72), apart_deg=31) == 1
 
 
 def test_nearest_is_the_least_distance() -> None:

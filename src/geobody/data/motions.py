@@ -1,6 +1,6 @@
 """Motion of 24 SMPL joints: what it is, reading a folder of it, dividing it, and multiplying it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -206,45 +206,3 @@ def crossfade(first: Array, second: Array, weight: Array) -> Array:
         way[t] = np.where(nearer[:, None] & (angle > 1.0), other, way[t])
     part = Rotation.from_rotvec((way * np.broadcast_to(weight, shape[:2])[..., None]).reshape(-1, 3))
     return np.asarray((start * part).as_rotvec().reshape(shape))
-
-
-def _main_quaternions(poses: Array) -> Array:
-    main = np.ascontiguousarray(poses[:, list(MAIN_JOINTS)])
-    return Rotation.from_rotvec(main.reshape(-1, 3)).as_quat().reshape(len(poses), len(MAIN_JOINTS), 4)
-
-
-def _degrees_between(one: Array, many: Array) -> Array:
-    """RMS geodesic distance (N,) in degrees of one pose's quaternions (12,4) to many's (N,12,4)."""
-    cosine = np.abs(np.einsum("jq,njq->nj", one, many)).clip(0, 1)
-    return np.asarray(np.rad2deg(np.sqrt(np.mean((2 * np.arccos(cosine)) ** 2, axis=1))))
-
-
-def distinct_poses(poses: Array, degrees: float = 10) -> int:
-    """How many poses of (N,24,3) a greedy pass keeps that are each ``degrees`` or more from all kept before.
-
-    Distance: RMS of the geodesic angles of the 12 main joints; the root does not count.
-    """
-    quaternions = _main_quaternions(poses)
-    kept = np.empty_like(quaternions)
-    count = 0
-    for pose in quaternions:
-        if count == 0 or _degrees_between(pose, kept[:count]).min() >= degrees:
-            kept[count] = pose
-            count += 1
-    return count
-
-
-def nearest_pose_degrees(poses: Array, references: Array) -> Array:
-    """Distance (N,) in degrees of each of ``poses`` (N,24,3) to the nearest of ``references`` (M,24,3).
-
-    The distance is that of ``distinct_poses``.
-    """
-    reference = _main_quaternions(references)
-    return np.array([_degrees_between(pose, reference).min() for pose in _main_quaternions(poses)])
-
-
-def split_distance(sequences: Sequence[Motion]) -> Mapping[str, float]:
-    """Median and 5th percentile, degrees, of test poses' distances to the nearest training pose."""
-    poses = {s: [m.poses for m in sequences if m.split == s] for s in ("train", "test")}
-    distance = nearest_pose_degrees(np.concatenate(poses["test"]), np.concatenate(poses["train"]))
-    return {"median_deg": float(np.median(distance)), "p5_deg": float(np.percentile(distance, 5))}

@@ -127,7 +127,6 @@ DENIM: Final = (0.24, 0.34, 0.52)
 BLACK: Final = (0.10, 0.10, 0.12)
 WHITE: Final = (0.92, 0.92, 0.90)
 GREY: Final = (0.38, 0.39, 0.42)
-KHAKI: Final = (0.52, 0.44, 0.28)
 RED: Final = (0.74, 0.16, 0.15)
 BROWN: Final = (0.34, 0.21, 0.13)
 

@@ -19,7 +19,6 @@ from geobody.models.pose_cnn import PoseCNN, images_to_tensor
 from geobody.models.pose_scale import N_JOINTS
 from geobody.training.checkpoint import load_weights, save_weights
 
-CNN_NAMES: Final = ("cnn_s1", "cnn_all")
 PREDICTION_BATCH: Final = 256
 _CURE: Final = "run `dvc repro controls`"
 
