@@ -1,3 +1,5 @@
+"""The mean body: means of rotations, orientations, and a pose that comes near the labels."""
+
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,58 @@ def test_mean_body_recovers_the_one_pose_that_everybody_has(tmp_path: Path) -> N
     np.testing.assert_allclose(mean.body_pose, Rotation.from_rotvec(pose).as_matrix(), atol=1e-5)
     np.testing.assert_array_equal(mean.betas, np.zeros(10))
     assert mean.betas.dtype == mean.body_pose.dtype == mean.global_orient.dtype == np.float32
+
+
+def joints_mm(body: BodyModel, *, pose: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        joints = body(
+            betas=torch.zeros(1, 10),
+            body_pose=torch.from_numpy(pose).float()[None],
+            global_orient=torch.from_numpy(orientation).float()[None],
+            transl=torch.zeros(1, 3),
+        ).joints_h36m[0].numpy()  # fmt: skip
+    return 1000 * (joints - joints[0])
+
+
+def test_mean_body_is_nearer_to_the_labels_than_the_mean_pose_of_others_and_stays_a_pose(
+    tmp_path: Path,
+) -> None:
+    body = BodyModel.load(write_capsule_body(tmp_path / "body.npz"))
+    rng = np.random.default_rng(4)
+    others = rng.normal(0, 0.2, (40, 23, 3))
+    bent = others[:12] + np.array([0.35, 0, 0])  # the labelled hold themselves otherwise
+    labels = np.stack(
+        [
+            joints_mm(
+                body,
+                pose=Rotation.from_rotvec(pose).as_matrix(),
+                orientation=Rotation.from_rotvec([0, 0.5 * yaw, 0]).as_matrix(),
+            )
+            for yaw, pose in zip(rng.normal(0, 1, 12), bent, strict=True)
+        ]
+    )
+
+    def error(pose: np.ndarray, orientation: np.ndarray) -> float:
+        seen = joints_mm(body, pose=pose, orientation=orientation)
+        return float(np.linalg.norm(seen - labels, axis=-1).mean())
+
+    chordal = mean_rotations(others)
+    upright = joints_mm(body, pose=chordal, orientation=np.eye(3))
+    before = error(chordal, fit_orientation(upright, labels))
+    mean = fit_mean_body(body=body, body_pose=others, poses_mm=labels)
+    assert error(mean.body_pose, mean.global_orient) < 0.9 * before
+    turned = Rotation.from_matrix(chordal.transpose(0, 2, 1) @ mean.body_pose).magnitude()
+    assert 0.1 < turned.max() < 1.0
+    again = fit_mean_body(body=body, body_pose=others, poses_mm=labels)
+    assert again.body_pose.tobytes() == mean.body_pose.tobytes()
+    assert body.v_template.dtype == torch.float32
+
+
+def test_labels_say_nothing_about_fingers_so_hands_stay_as_people_hold_them(tmp_path: Path) -> None:
+    body = BodyModel.load(write_capsule_body(tmp_path / "body.npz"))
+    others = np.random.default_rng(5).normal(0, 0.2, (40, 23, 3))
+    orientation = Rotation.from_rotvec([0, 1.0, 0]).as_matrix()
+    label = joints_mm(body, pose=mean_rotations(others + 0.2), orientation=orientation)
+    mean = fit_mean_body(body=body, body_pose=others, poses_mm=label[None])
+    hands = [21, 22]
+    np.testing.assert_allclose(mean.body_pose[hands], mean_rotations(others)[hands], atol=0.02)

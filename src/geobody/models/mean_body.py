@@ -1,5 +1,6 @@
-"""The body that knows nothing: mean shape, mean pose, one orientation."""
+"""The body that knows nothing of the image: mean shape, one pose, one orientation."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,17 @@ from torch import Tensor
 
 from geobody.body.model import BodyModel
 from geobody.conventions import H36M_ROOT, MM_PER_M, N_BETAS
+from geobody.geometry.rotations import nearest_rotation
 
 YAW_STARTS = 8
 ITERATIONS = 100
 MIN_DISTANCE_MM = 1e-3
+
+POSE_STEPS = 40
+SMOOTH_MM = 1.0
+"""Distances below this count as their squares do: a distance has no slope at zero."""
+PULL_MM_PER_RAD2 = 50.0
+"""A joint turned by a radian from the chordal mean, all of them, costs as much as this error."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ def mean_rotations(axis_angle: np.ndarray) -> np.ndarray:
     Rotation Averaging, section 5.3).
     """
     vectors = torch.from_numpy(np.asarray(axis_angle, dtype=np.float64))
-    return _nearest_rotation(axis_angle_to_matrix(vectors).mean(0)).numpy()
+    return nearest_rotation(axis_angle_to_matrix(vectors).mean(0)).numpy()
 
 
 def fit_orientation(joints_mm: np.ndarray, poses_mm: np.ndarray) -> np.ndarray:
@@ -62,33 +70,50 @@ def fit_orientation(joints_mm: np.ndarray, poses_mm: np.ndarray) -> np.ndarray:
 
 
 def fit_mean_body(*, body: BodyModel, body_pose: np.ndarray, poses_mm: np.ndarray) -> MeanBody:
-    """The mean body of a set of poses, oriented like labelled people.
+    """The one body of mean shape whose joints come nearest to all labelled people at once.
 
     ``body_pose`` (N,23,3) axis-angle of the prior's training set; ``poses_mm`` (M,17,3) labels,
-    root-centred in the crop frame.
+    root-centred in the crop frame. Betas are 0. Starts from the chordal mean of ``body_pose`` in the
+    orientation of ``fit_orientation``; then LBFGS turns root and joints to lessen the mean joint error
+    over the labels plus ``PULL_MM_PER_RAD2`` times the joints' mean squared turn from the chordal mean,
+    so that what the labels leave open stays as people hold it. Deterministic.
     """
-    rotations = mean_rotations(body_pose)
-    betas = np.zeros(N_BETAS)
-    dtype = body.v_template.dtype
+    double = copy.deepcopy(body).double()
+    rotations = torch.from_numpy(mean_rotations(body_pose))
+    labels = torch.from_numpy(np.asarray(poses_mm, dtype=np.float64))
+
+    def joints_mm(orientation: Tensor, pose: Tensor) -> Tensor:
+        zeros = {"betas": torch.zeros(1, N_BETAS).double(), "transl": torch.zeros(1, 3).double()}
+        joints = double(body_pose=pose[None], global_orient=orientation[None], **zeros).joints_h36m[0]
+        return MM_PER_M * (joints - joints[H36M_ROOT])
+
     with torch.no_grad():
-        joints = body(
-            betas=torch.from_numpy(betas)[None].to(dtype),
-            body_pose=torch.from_numpy(rotations)[None].to(dtype),
-            global_orient=torch.eye(3, dtype=dtype)[None],
-            transl=torch.zeros(1, 3, dtype=dtype),
-        ).joints_h36m[0].double().numpy()  # fmt: skip
-    joints_mm = MM_PER_M * (joints - joints[H36M_ROOT])
-    orientation = fit_orientation(joints_mm, poses_mm)
-    return MeanBody(betas.astype(np.float32), rotations.astype(np.float32), orientation.astype(np.float32))
+        upright = joints_mm(torch.eye(3).double(), rotations).numpy()
+    orientation = torch.from_numpy(fit_orientation(upright, poses_mm))
+    turns = torch.zeros(1 + len(rotations), 3, dtype=torch.float64, requires_grad=True)
+
+    def turned() -> tuple[Tensor, Tensor]:
+        matrices = axis_angle_to_matrix(turns)
+        return orientation @ matrices[0], rotations @ matrices[1:]
+
+    def cost() -> Tensor:
+        squares = (joints_mm(*turned()) - labels).square().sum(dim=-1)
+        error = (squares + SMOOTH_MM**2).sqrt().mean()
+        return error + PULL_MM_PER_RAD2 * turns[1:].square().sum(dim=-1).mean()
+
+    def closure() -> Tensor:
+        turns.grad = None
+        value = cost()
+        value.backward()
+        return value
+
+    optimizer = torch.optim.LBFGS([turns], max_iter=POSE_STEPS, line_search_fn="strong_wolfe")
+    optimizer.step(closure)
+    with torch.no_grad():
+        found, pose = (matrices.numpy().astype(np.float32) for matrices in turned())
+    return MeanBody(np.zeros(N_BETAS, np.float32), pose, found)
 
 
 def _kabsch(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """The rotation that minimises sum_nj weight[n,j] |R source[j] - target[n,j]|^2 (no translation)."""
-    return _nearest_rotation(torch.einsum("nj,njc,jd->cd", weight, target, source))
-
-
-def _nearest_rotation(matrix: Tensor) -> Tensor:
-    """(...,3,3): the rotation R that maximises trace(R^T matrix)."""
-    u, _, vt = torch.linalg.svd(matrix)
-    sign = torch.det(u @ vt).sign()
-    return u @ torch.diag_embed(torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), -1)) @ vt
+    return nearest_rotation(torch.einsum("nj,njc,jd->cd", weight, target, source))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from geobody.conventions import N_BETAS, SMPL_JOINTS
 from geobody.errors import DataError
+from geobody.geometry.rotations import nearest_rotation
 from geobody.training.checkpoint import load_weights
 
 N_JOINTS = len(SMPL_JOINTS) - 1
@@ -237,14 +238,6 @@ def realness_loss(verdicts: Verdicts) -> Tensor:
     """Least squares of the verdicts towards 1 (real): what a generator or a regressor minimises."""
     joints, pose, shape = ((v - 1).square().mean() for v in (verdicts.joints, verdicts.pose, verdicts.shape))
     return (joints + pose + shape) / 3
-
-
-def nearest_rotation(matrices: Tensor) -> Tensor:
-    """The rotations (...,3,3) nearest to matrices in the Frobenius norm (orthogonal Procrustes)."""
-    u, _, vh = torch.linalg.svd(matrices)
-    sign = torch.ones(matrices.shape[:-1], dtype=matrices.dtype, device=matrices.device)
-    sign[..., 2] = torch.linalg.det(u @ vh)
-    return u * sign.unsqueeze(-2) @ vh
 
 
 def load_prior(path: Path) -> PosePrior:
