@@ -37,7 +37,7 @@ def main(job: Job) -> str:
     torch.set_num_threads(training.threads)
     body = fit_mean_body(
         body=BodyModel.load(job.inputs["body"]),
-        body_pose=read_surreal(job.inputs["surreal"]).body_pose,
+        body_pose=read_surreal(job.inputs["surreal"], stride=job.params.prior.stride).body_pose,
         poses_mm=joints_mm[splits["cnn_s1"].train],
     )
     cnns = train_cnns(

@@ -47,7 +47,7 @@ def main(job: Job) -> str:
         prior=load_prior(job.inputs["gan_prior"]),
         start=fit_mean_body(
             body=body,
-            body_pose=read_surreal(job.inputs["surreal"]).body_pose,
+            body_pose=read_surreal(job.inputs["surreal"], stride=job.params.prior.stride).body_pose,
             poses_mm=shards.table["joints_mm"][split.train],
         ),
         seed=job.params.seed,

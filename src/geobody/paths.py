@@ -111,7 +111,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "controls": StageSpec(
         "What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.",
-        ("controls", "labels", "training", "seed"),
+        ("controls", "labels", "prior", "training", "seed"),
         inputs={"crops": CROPS, "surreal": "${prior.root}", "body": "${body.model}"},
         outputs={"model": f"{MODELS}/controls.safetensors"},
         metrics={"metrics": "metrics/controls.json"},
@@ -128,7 +128,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "smpl_regressor": StageSpec(
         "theta and beta from the embedding: joints of one subject, silhouettes of all, the prior.",
-        ("smpl_regressor", "labels", "training", "seed"),
+        ("smpl_regressor", "labels", "prior", "training", "seed"),
         inputs={
             "embeddings": EMBEDDINGS,
             "crops": CROPS,

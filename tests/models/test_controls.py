@@ -9,7 +9,7 @@ import torch
 
 from capsule_body import write_capsule_body
 from crop_fixtures import write_fake_shards
-from geobody.config import Controls, Labels, ParamsView, Training
+from geobody.config import Controls, Labels, ParamsView, Prior, Training
 from geobody.conventions import TEST_SUBJECTS
 from geobody.data import surreal
 from geobody.data.crops import CropShards, write_table
@@ -278,10 +278,11 @@ def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_
     class Poses:
         body_pose = np.random.default_rng(0).normal(0, 0.2, (50, 23, 3)).astype(np.float32)
 
-    monkeypatch.setattr(surreal, "read_surreal", lambda root: Poses)
+    monkeypatch.setattr(surreal, "read_surreal", lambda root, stride: Poses)
     sections = {
         "controls": Controls(steps=2, batch_size=4, warmup_steps=1),
         "labels": Labels(),
+        "prior": Prior(),
         "training": Training(threads=1),
         "seed": 0,
     }
