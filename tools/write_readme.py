@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.smoke import stage_environment
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from geobody.config import load_params  # noqa: E402
+from tools.smoke import stage_environment  # noqa: E402
 
 
 def dag() -> str:
@@ -34,7 +36,7 @@ def poses() -> str:
         ("CNN, S1's labels, from scratch", metrics["controls"]["cnn_s1"]),
         ("**representation + head, S1's labels**", metrics["pose"]),
         ("body (SMPL regressor), S1's labels", metrics["smpl"]),
-        ("CNN, labels of all five (ceiling)", metrics["controls"]["cnn_all"]),
+        ("CNN, labels of all five training subjects", metrics["controls"]["cnn_all"]),
     ]
     names = ("mpjpe", "n_mpjpe", "p_mpjpe")
     lines = ["| S9 + S11, 17 joints, mm | MPJPE | N-MPJPE | P-MPJPE |", "|---|---|---|---|"]
@@ -42,6 +44,9 @@ def poses() -> str:
         f"| {title} | " + " | ".join(f"{row[f'{name}_17_mm']:.1f}" for name in names) + " |"
         for title, row in rows
     ]
+    params = load_params(ROOT / "params.yaml")
+    drawn, trained = (f"{p.steps} steps of {p.batch_size} images" for p in (params.encdec, params.controls))
+    lines += ["", f"Trained for {drawn} (encoder-decoder, no labels) and {trained} (each CNN, from scratch)."]
     return "\n".join(lines)
 
 
