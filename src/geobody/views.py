@@ -42,9 +42,8 @@ def in_view(
     """
     R = shards.table["R_world_to_crop"]
     turn = R[target] @ np.swapaxes(R[source], 1, 2)
-    root = shards.table["root_world_mm"][target] - shards.table["centre_world_mm"][target]
-    placed = np.einsum("nij,nj->ni", R[target], root)
-    return (vertices @ np.swapaxes(turn, 1, 2) + placed[:, None]).astype(np.float32)
+    placed = shards.root_crop_mm(target)[:, None]
+    return (vertices @ np.swapaxes(turn, 1, 2) + placed).astype(np.float32)
 
 
 def silhouette_iou(

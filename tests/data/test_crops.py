@@ -11,7 +11,7 @@ from geobody.data.cropping import CropSettings, Warp, oversampling, virtual_came
 from geobody.data.crops import CropShards
 from geobody.data.index import Index, build_index
 from geobody.errors import DataError, ParamsError
-from geobody.geometry.cameras import Camera, VirtualCamera, look_at, rotation_error
+from geobody.geometry.cameras import Camera, VirtualCamera, look_at, project_crop, rotation_error
 from h36m_tree import camera_of, opencv_project, poses, write_tree
 from stage_runner import run_stage
 
@@ -284,6 +284,30 @@ def test_centre_mask_takes_nothing_from_the_labels(plain, tmp_path):
     ]
     np.testing.assert_array_equal(cameras[0].R_cam_to_crop, cameras[1].R_cam_to_crop)
     assert cameras[0].depth_mm == cameras[1].depth_mm
+
+
+@pytest.mark.parametrize("centre", ["root", "mask"])
+def test_the_root_is_where_the_crops_camera_sees_it(plain, tmp_path, centre):
+    """The persons of the tree are drawn along their joints: moved to the root, these lie on the mask."""
+    crop(plain, tmp_path / "crops", centre=centre, mask_box_mm=1500.0)
+    shards = CropShards.open(tmp_path / "crops")
+    rows = np.arange(len(shards))
+    root = shards.root_crop_mm(rows)
+    np.testing.assert_array_equal(shards.root_crop_mm(rows.reshape(2, -1)), root.reshape(2, -1, 3))
+    axis = np.zeros_like(root)
+    axis[:, 2] = shards.table["depth_mm"]
+    if centre == "root":
+        np.testing.assert_allclose(root, axis, atol=1e-9)
+    else:
+        assert np.abs(root - axis)[:, :2].max() > 30
+    for i in rows[::5]:
+        xy = project_crop(
+            shards.table["joints_mm"][i] + root[i],
+            focal_px=shards.table["focal_px"][i],
+            crop_size_px=shards.crop_size_px,
+        )
+        column, row = np.clip(np.rint(xy).astype(int), 0, shards.crop_size_px - 1).T
+        assert (shards.masks[i][row, column] > 127).mean() > 0.9
 
 
 # Reading

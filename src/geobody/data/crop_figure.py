@@ -47,7 +47,7 @@ def draw_skeleton(picture: NDArray[np.uint8], pixels: NDArray[np.float64]) -> No
 
 def _column(shards: CropShards, row: int) -> list[NDArray[np.uint8]]:
     size = shards.crop_size_px
-    joints = shards.table["joints_mm"][row] + [0, 0, shards.table["depth_mm"][row]]
+    joints = shards.table["joints_mm"][row] + shards.root_crop_mm(np.asarray(row))
     pixels = project_crop(joints, focal_px=shards.table["focal_px"][row], crop_size_px=size)
     pictures = [shards.images[row], shards.images[row], shards.backgrounds[row]]
     pictures += [np.repeat(m[row][..., None], 3, -1) for m in (shards.masks, shards.masks_diff)]

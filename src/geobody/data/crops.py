@@ -122,6 +122,14 @@ class CropShards:
         first = first[count == len(cameras)]
         return rows[first[:, None] + np.arange(len(cameras))]
 
+    def root_crop_mm(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Where the persons' roots are in the crop frames of ``rows`` (...): (...,3), mm, camera at the origin.
+
+        (0, 0, depth_mm) where crops are centred on the root; beside the axis where they are on the mask.
+        """
+        from_camera = self.table["root_world_mm"][rows] - self.table["centre_world_mm"][rows]
+        return np.einsum("...ij,...j->...i", self.table["R_world_to_crop"][rows], from_camera)
+
 
 def create_arrays(path: Path, *, n: int, crop_size_px: int) -> dict[str, NDArray[np.uint8]]:
     """Writable memory maps of the four shards in the folder ``path``, which is made; filled with zeros."""

@@ -117,10 +117,10 @@ def bodies_figure(
     for column, row in enumerate(rows):
         image = np.asarray(shards.images[row])
         focal = float(shards.table["focal_px"][row]) * TILE_PX / shards.crop_size_px
-        depth = np.array([0.0, 0.0, float(shards.table["depth_mm"][row])])
+        root = shards.root_crop_mm(row)
 
         def body(vertices: NDArray, turn: float = 0.0, over: NDArray | None = None) -> NDArray[np.uint8]:
-            placed = turned(vertices, turn) + depth  # noqa: B023 (called at once)
+            placed = turned(vertices, turn) + root  # noqa: B023 (called at once)
             opacity = 1.0 if over is None else 0.75
             return draw_body(placed, faces, focal_px=focal, size_px=TILE_PX, image=over, opacity=opacity)  # noqa: B023
 
