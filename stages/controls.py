@@ -13,7 +13,7 @@ def main(job: Job) -> str:
 
     from geobody.body.model import BodyModel
     from geobody.data.crops import CropShards
-    from geobody.data.labels import split_labels
+    from geobody.data.labels import report_groups, split_labels
     from geobody.data.surreal import read_surreal
     from geobody.models.controls import apply_cnn, load_cnn, mean_pose, save_controls
     from geobody.models.mean_body import fit_mean_body
@@ -54,10 +54,7 @@ def main(job: Job) -> str:
     config = {"crop_size_px": shards.crop_size_px, "dropout": settings.dropout}
     save_controls(model, cnns=cnns, cnn_config=config, pose_mm=pose_mm, body=body)
 
-    groups = {"labelled_train": splits["cnn_s1"].train, "labelled_held_out": splits["cnn_s1"].held_out}
-    training_subjects = np.unique(shards.table["subject"][shards.rows(split="train")])
-    for subject in np.setdiff1d(training_subjects, labels.subjects):
-        groups[f"subject_{subject:02d}"] = shards.rows(subjects=[subject])
+    groups = report_groups(shards.table, splits["cnn_s1"], subjects=labels.subjects)
     groups["ceiling_held_out"] = splits["cnn_all"].held_out
     report: dict[str, dict] = {"mean_pose": {}, **{name: {} for name in cnns}}
     for group, rows in groups.items():

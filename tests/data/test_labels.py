@@ -10,7 +10,7 @@ from crop_fixtures import write_fake_shards
 from geobody.config import Labels
 from geobody.conventions import TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.crops import CropShards
-from geobody.data.labels import evenly_spread_ranks, split_labels
+from geobody.data.labels import evenly_spread_ranks, report_groups, split_labels
 from geobody.errors import ParamsError
 
 
@@ -119,3 +119,13 @@ def test_every_beginning_of_the_order_is_spread_evenly(count: int, share: float)
 def test_params_cannot_name_a_test_subject(key: str, subjects: tuple[int, ...]) -> None:
     with pytest.raises(ValidationError, match=key):
         Labels.model_validate({key: list(subjects)})
+
+
+def test_reports_are_on_the_labelled_and_on_each_other_training_subject_whole(tmp_path: Path) -> None:
+    shards = CropShards.open(write_fake_shards(tmp_path / "crops", frames=5))
+    split = split_labels(shards.table, subjects=[1, 5], fraction=0.5, held_out_fraction=0.2)
+    groups = report_groups(shards.table, split, subjects=[1, 5])
+    assert list(groups) == ["labelled_train", "labelled_held_out", "subject_06", "subject_07", "subject_08"]
+    assert groups["labelled_train"] is split.train and groups["labelled_held_out"] is split.held_out
+    for subject in (6, 7, 8):
+        np.testing.assert_array_equal(groups[f"subject_{subject:02d}"], shards.rows(subjects=[subject]))

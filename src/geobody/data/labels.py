@@ -67,6 +67,20 @@ def split_labels(
     return LabelSplit(np.sort(np.concatenate(train)), np.sort(np.concatenate(held_out)))
 
 
+def report_groups(
+    table: Mapping[str, np.ndarray], split: LabelSplit, *, subjects: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Rows by the group that a training reports on: labelled_train, labelled_held_out, subject_05, ...
+
+    The last are the training subjects that are not among the labelled ``subjects``, each whole; of the
+    test subjects there is none.
+    """
+    groups = {"labelled_train": split.train, "labelled_held_out": split.held_out}
+    for subject in np.setdiff1d(table["subject"][table["is_train"]], subjects):
+        groups[f"subject_{subject:02d}"] = np.flatnonzero(table["is_train"] & (table["subject"] == subject))
+    return groups
+
+
 def evenly_spread_ranks(count: int) -> np.ndarray:
     """(count,) int64: an order of 0..count-1 in which every beginning is spread evenly.
 
