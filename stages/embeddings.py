@@ -10,6 +10,7 @@ def main(job: Job) -> str:
     import numpy as np
 
     from geobody.data.crops import CropShards
+    from geobody.data.embeddings import L3D_FILE, LAPP_FILE
     from geobody.models.encoder_decoder import embed, load_encoder_decoder
     from geobody.training.determinism import make_fabric
 
@@ -21,8 +22,8 @@ def main(job: Job) -> str:
     points, appearance = embed(network.to(fabric.device), crops, np.arange(len(crops)))
     folder = job.outputs["embeddings"]
     folder.mkdir()
-    np.save(folder / "l3d.npy", points)
-    np.save(folder / "lapp.npy", appearance)
+    np.save(folder / L3D_FILE, points)
+    np.save(folder / LAPP_FILE, appearance)
     return f"{len(crops)} crops as {points.shape[1]} points and {appearance.shape[1]} numbers of appearance"
 
 

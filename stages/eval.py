@@ -14,14 +14,13 @@ def main(job: Job) -> str:
 
     from geobody.body.model import BodyModel
     from geobody.data.crops import CropShards
+    from geobody.data.embeddings import read_l3d, read_lapp
     from geobody.data.surreal import read_surreal
     from geobody.errors import DataError
     from geobody.evaluation import body_errors, evaluate
     from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
-    from geobody.models.pose_head_training import read_l3d
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
-    from geobody.models.regressor_training import read_lapp
     from geobody.predictions import gather
     from geobody.report import eval_figures as figures
     from geobody.report.metrics_json import write_json

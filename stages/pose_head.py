@@ -11,9 +11,10 @@ def main(job: Job) -> str:
     import numpy as np
 
     from geobody.data.crops import CropShards
-    from geobody.data.labels import split_labels
+    from geobody.data.embeddings import read_l3d
+    from geobody.data.labels import report_groups, split_labels
     from geobody.models.pose_head import apply_pose_head, save_pose_head
-    from geobody.models.pose_head_training import read_l3d, train_pose_head
+    from geobody.models.pose_head_training import train_pose_head
     from geobody.report.metrics_json import write_json
     from geobody.report.pose_report import pose_report
 
@@ -30,6 +31,7 @@ def main(job: Job) -> str:
     head, config = train_pose_head(
         l3d=l3d,
         joints_mm=joints_mm,
+        R_world_to_crop=shards.table["R_world_to_crop"],
         rows=split.train,
         seed=job.params.seed,
         precision=training.precision,
@@ -41,13 +43,10 @@ def main(job: Job) -> str:
     )
     save_pose_head(job.outputs["model"], head, config)
 
-    def errors(rows: np.ndarray) -> dict[str, float]:
-        return pose_report(apply_pose_head(head, l3d[rows]), joints_mm[rows])
-
-    report = {"labelled_train": errors(split.train), "labelled_held_out": errors(split.held_out)}
-    training_subjects = np.unique(shards.table["subject"][shards.rows(split="train")])
-    for subject in np.setdiff1d(training_subjects, labels.subjects):
-        report[f"subject_{subject:02d}"] = errors(shards.rows(subjects=[subject]))
+    report = {
+        group: pose_report(apply_pose_head(head, l3d[rows]), joints_mm[rows])
+        for group, rows in report_groups(shards.table, split, subjects=labels.subjects).items()
+    }
     counts = {"train_images": len(split.train), "held_out_images": len(split.held_out)}
     write_json(job.outputs["metrics"], {**report, **counts})
     held_out = report["labelled_held_out"]["n_mpjpe_17_mm"]

@@ -13,13 +13,13 @@ def main(job: Job) -> str:
     from geobody.body.joints_only import joints_only
     from geobody.body.model import BodyModel, read_body
     from geobody.data.crops import CropShards
-    from geobody.data.labels import split_labels
+    from geobody.data.embeddings import read_l3d, read_lapp
+    from geobody.data.labels import report_groups, split_labels
     from geobody.data.surreal import read_surreal
     from geobody.models.mean_body import fit_mean_body
-    from geobody.models.pose_head_training import read_l3d
     from geobody.models.prior import load_prior
     from geobody.models.regressor_report import RegressorReport
-    from geobody.models.regressor_training import RegressorRecipe, last_losses, read_lapp, train_regressor
+    from geobody.models.regressor_training import RegressorRecipe, last_losses, train_regressor
     from geobody.report.metrics_json import write_json
     from geobody.training.checkpoint import save_weights
 
@@ -42,6 +42,7 @@ def main(job: Job) -> str:
         l3d=l3d,
         lapp=lapp,
         labelled=split.train,
+        held_out=split.held_out,
         body=body,
         joint_body=BodyModel(arrays=joints_only(arrays)),
         prior=load_prior(job.inputs["gan_prior"]),
@@ -60,18 +61,15 @@ def main(job: Job) -> str:
     save_weights(job.outputs["model"], regressor, config)
 
     report = RegressorReport(shards=shards, l3d=l3d, lapp=lapp, body=body, regressor=regressor)
-    groups = {"labelled_train": split.train, "labelled_held_out": split.held_out}
-    training_subjects = np.unique(shards.table["subject"][shards.rows(split="train")])
-    for subject in np.setdiff1d(training_subjects, labels.subjects):
-        groups[f"subject_{subject:02d}"] = shards.rows(subjects=[subject])
+    groups = report_groups(shards.table, split, subjects=labels.subjects)
     errors = {name: report.errors(rows) for name, rows in groups.items()}
     write_json(job.outputs["metrics"], {"loss": last_losses(job.outputs["curves"]), **errors})
     report.draw(job.outputs["figure"], rows=np.concatenate(list(groups.values())[1:]))
     held_out = errors["labelled_held_out"]
-    return (
-        f"N-MPJPE {held_out['n_mpjpe_17_mm']:.0f} mm, silhouette IoU {held_out['iou_input']:.2f} "
-        "on held-out blocks of the labelled"
-    )
+    said = f"N-MPJPE {held_out['n_mpjpe_17_mm']:.0f} mm"
+    if "iou_input" in held_out:
+        said += f", silhouette IoU {held_out['iou_input']:.2f}"
+    return f"{said} on held-out blocks of the labelled"
 
 
 if __name__ == "__main__":

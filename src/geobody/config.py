@@ -255,6 +255,8 @@ class PoseHead(Schedule):
     """Width of the two hidden layers of ``mlp``."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of hidden units that ``mlp`` drops while it trains."""
+    turn_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the embeddings that ``mlp`` sees turned about the vertical, with their labels."""
     steps: Count = 1000
     """Length of the training of ``mlp``."""
     batch_size: Annotated[int, Field(ge=2)] = 64

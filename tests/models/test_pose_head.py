@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch3d.transforms import random_rotations
+from scipy.spatial.transform import Rotation
 
 from crop_fixtures import write_fake_shards
 from geobody.config import Labels, ParamsView, PoseHead, Training
@@ -21,7 +22,7 @@ from geobody.models.pose_head import (
     predict_pose,
     save_pose_head,
 )
-from geobody.models.pose_head_training import read_l3d, train_pose_head
+from geobody.models.pose_head_training import train_pose_head
 from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
 from stages import pose_head as page
@@ -30,7 +31,7 @@ N_POINTS = 20
 SETTINGS = {
     "hidden_units": 128, "dropout": 0.1, "ridge": 1e-9, "steps": 300, "batch_size": 16, "learning_rate": 3e-3,
     "weight_decay": 0.0, "warmup_steps": 5, "clip_norm": 10.0, "precision": "32-true", "threads": 1,
-    "device": "cpu",
+    "device": "cpu", "turn_share": 0.0,
 }  # fmt: skip
 
 
@@ -44,8 +45,10 @@ def linear_world(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(folder: Path, kind: str, l3d: np.ndarray, joints: np.ndarray, **changes):
+    R = np.broadcast_to(np.eye(3), (len(l3d), 3, 3))
     return train_pose_head(
-        l3d=l3d, joints_mm=joints, rows=changes.pop("rows", np.arange(len(l3d))), kind=kind, seed=0,
+        l3d=l3d, joints_mm=joints, R_world_to_crop=changes.pop("R_world_to_crop", R),
+        rows=changes.pop("rows", np.arange(len(l3d))), kind=kind, seed=0,
         scratch=folder / "scratch", curves=folder / "curves.csv", **SETTINGS | changes,
     )  # fmt: skip
 
@@ -146,6 +149,25 @@ def test_untrained_output_is_the_mean_pose_when_the_last_layer_is_silent() -> No
     )
 
 
+def test_turned_embeddings_teach_directions_that_nobody_was_labelled_in(tmp_path: Path) -> None:
+    """All that is labelled faces one way; what is asked faces all ways about the cameras' common vertical."""
+    tilt = Rotation.from_euler("x", 100, degrees=True).as_matrix()  # the crop's axes are not the world's
+    R = np.broadcast_to(tilt, (64, 3, 3))
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 100, (17, N_POINTS)) * (np.arange(17) > 0)[:, None]
+    cloud = rng.normal(0, 1, (N_POINTS, 3)) + 0.2 * rng.normal(0, 1, (128, N_POINTS, 3))
+    yaw = Rotation.from_rotvec([0, 0, 1] * rng.uniform(-np.pi, np.pi, (64, 1))).as_matrix()
+    turn = tilt @ yaw @ tilt.T
+    seen = cloud[:64].astype(np.float32)
+    asked = np.einsum("nij,npj->npi", turn, cloud[64:]).astype(np.float32)
+    labels, truth = (np.einsum("jp,npc->njc", weights, x).astype(np.float32) for x in (seen, asked))
+    errors = []
+    for share in (0.0, 1.0):
+        head, _ = train(tmp_path / str(share), "mlp", seen, labels, R_world_to_crop=R, turn_share=share)
+        errors.append(np.linalg.norm(apply_pose_head(head, asked) - truth, axis=-1).mean())
+    assert errors[1] < 0.5 * errors[0]
+
+
 def test_curves_have_a_row_per_window(tmp_path: Path) -> None:
     l3d, joints = linear_world(16)
     train(tmp_path, "mlp", l3d, joints, steps=100)
@@ -185,18 +207,6 @@ def test_embeddings_of_another_size_are_refused(tmp_path: Path) -> None:
     broken_files(tmp_path)
     with pytest.raises(DataError, match=r"takes embeddings \(N,4,3\), these are \(2, 9, 3\)"):
         predict_pose(tmp_path / "whole.safetensors", np.zeros((2, 9, 3), np.float32))
-
-
-def test_embeddings_that_do_not_match_the_crops_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is missing"):
-        read_l3d(tmp_path, rows=3)
-    np.save(tmp_path / "l3d.npy", np.zeros((4, 5, 3), np.float32))
-    assert read_l3d(tmp_path, rows=4).shape == (4, 5, 3)
-    with pytest.raises(DataError, match=r"not float32 \(3,P,3\)"):
-        read_l3d(tmp_path, rows=3)
-    (tmp_path / "l3d.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match="no readable array"):
-        read_l3d(tmp_path, rows=4)
 
 
 def test_the_stage_reports_held_out_blocks_and_other_training_subjects_and_nothing_of_the_test_subjects(

@@ -31,8 +31,8 @@ from geobody.models.regressor_training import (
     BodyObjective,
     RegressorRecipe,
     last_losses,
-    read_lapp,
     train_regressor,
+    training_views,
 )
 from geobody.training.checkpoint import save_weights
 from geobody.training.loop import Batch
@@ -121,14 +121,6 @@ def test_appearance_can_be_left_out():
     )
 
 
-def test_appearance_shards_are_checked(tmp_path):
-    with pytest.raises(DataError, match="missing"):
-        read_lapp(tmp_path, rows=4)
-    np.save(tmp_path / "lapp.npy", np.zeros((3, 8), np.float32))
-    with pytest.raises(DataError, match="as the crops"):
-        read_lapp(tmp_path, rows=4)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, body):
     """Shards in which the mean body is the truth: its joints and its masks, seen by four cameras."""
@@ -153,7 +145,7 @@ def arguments(world, body, tmp_path, **changes):
     torch.manual_seed(5)  # the prior's weights
     return {
         "recipe": recipe(**changes), "shards": shards, "l3d": l3d, "lapp": lapp,
-        "labelled": shards.rows(subjects=[1]), "body": body,
+        "labelled": shards.rows(subjects=[1]), "held_out": np.arange(0), "body": body,
         "joint_body": BodyModel(arrays=joints_only(capsule_body())), "prior": PosePrior().freeze(),
         "start": MeanBody(np.zeros(10, np.float32), pose, UPRIGHT), "seed": 0, "precision": "32-true",
         "threads": 1, "device": "cpu", "scratch": tmp_path, "curves": tmp_path / "curves.csv",
@@ -205,6 +197,10 @@ def objective(world, body, tmp_path, **changes) -> BodyObjective:
     return BodyObjective(**chosen, views=views, regressor=regressor, device=torch.device("cpu"))
 
 
+def a_batch() -> Batch:
+    return Batch(np.arange(3), 20, "smpl_regressor", torch.Generator().manual_seed(3))
+
+
 def test_terms_do_not_see_the_joints_of_others_nor_any_test_subject(world, body, tmp_path):
     shards, l3d, lapp, _ = world
     table = dict(shards.table)
@@ -216,22 +212,117 @@ def test_terms_do_not_see_the_joints_of_others_nor_any_test_subject(world, body,
     masked.masks[test] = 255
     l3d = l3d.copy()
     l3d[test] = np.nan
-    batch = Batch(np.arange(3), 20, "smpl_regressor", torch.Generator().manual_seed(3))
-    seen = objective((masked, l3d, lapp, None), body, tmp_path)(batch)
-    assert all(torch.isfinite(value) for value in seen.values())
+    terms = [objective(given, body, tmp_path)(a_batch()) for given in (world, (masked, l3d, lapp, None))]
+    assert terms[0].keys() == terms[1].keys()
+    assert all(torch.equal(terms[0][name], terms[1][name]) for name in terms[0])
+    assert torch.isfinite(terms[1]["total"])
 
 
-def test_turned_labels_keep_the_pose_and_turn_about_the_vertical(world, body, tmp_path):
-    shards, *_ = world
-    terms = objective(world, body, tmp_path, turn_share=1.0)
-    rows = shards.rows(subjects=[1])[:8]
-    turn = terms._random_turns(rows, torch.Generator().manual_seed(0)).double().numpy()
-    assert np.allclose(turn @ turn.swapaxes(1, 2), np.eye(3), atol=1e-5)
-    vertical = shards.table["R_world_to_crop"][rows] @ [0, 0, 1.0]
-    assert np.allclose(np.einsum("bij,bj->bi", turn, vertical), vertical, atol=1e-5)
-    assert np.abs(turn - np.eye(3)).max(axis=(1, 2)).min() > 1e-3
-    still = objective(world, body, tmp_path, turn_share=0.0)._random_turns(rows, torch.Generator())
-    assert torch.allclose(still, torch.eye(3).expand(8, 3, 3), atol=1e-6)
+def test_an_embedding_and_its_label_turn_alike(world, body, tmp_path):
+    """A regressor that reads a direction off the embedding turns as the label does, whatever the share."""
+
+    class Facing(SmplRegressor):
+        """The body as it stands, turned by the rotation that the first three points are the columns of."""
+
+        def forward(self, l3d: torch.Tensor, lapp: torch.Tensor) -> BodyParams:
+            rotations = torch.eye(3).repeat(len(l3d), 24, 1, 1)
+            rotations[:, 0] = l3d[:, :3].transpose(1, 2)
+            return BodyParams(rotations, torch.zeros(len(l3d), 10))
+
+    shards, l3d, lapp, R = world
+    heading = random_rotations(len(shards))
+    l3d = l3d.copy()
+    l3d[:, :3] = heading.transpose(1, 2).numpy()
+    table = dict(shards.table)
+    standing = pose_body(
+        BodyModel(arrays=joints_only(capsule_body())),
+        BodyParams(torch.cat((heading[:, None], torch.eye(3).repeat(len(shards), 23, 1, 1)), 1),
+                   torch.zeros(len(shards), 10)),
+    ).joints_mm  # fmt: skip
+    table["joints_mm"] = standing.double().numpy()
+    facing = (dataclasses.replace(shards, table=table), l3d, lapp, R)
+    losses = []
+    seen = []
+    for share in (0.0, 1.0):
+        terms = objective(facing, body, tmp_path, turn_share=share)
+        terms.regressor = Facing(n_points=20, n_appearance=8, hidden_units=32)
+        terms.regressor.register_forward_pre_hook(lambda _, given: seen.append(given[0][:16, :3].clone()))
+        losses.append(float(terms(a_batch())["pose_raw"]))
+    assert max(losses) < 1e-4
+    assert (seen[0] - seen[1]).flatten(1).norm(dim=1).min() > 1e-3  # everyone was turned
+
+
+def test_a_body_is_put_where_its_root_is_though_the_crops_axis_misses_it(world, body, tmp_path):
+    """A crop's camera that is swung aside sees the body by so much beside the middle."""
+    shards, l3d, lapp, _ = world
+    swing = axis_angle_to_matrix(torch.tensor([0.0, 0.06, 0.0])).double().numpy()
+    table = dict(shards.table)
+    table["R_world_to_crop"] = swing @ shards.table["R_world_to_crop"]
+    table["joints_mm"] = shards.table["joints_mm"] @ swing.T
+    moved = dataclasses.replace(shards, table=table)
+    straight, swung = (
+        RegressorReport(shards=given, l3d=l3d, lapp=lapp, body=body, regressor=small())
+        for given in (shards, moved)
+    )
+    rows = shards.rows(subjects=[1])[:2]
+    vertices = straight._vertices(rows)
+    before, after = straight._silhouettes(rows, vertices), swung._silhouettes(rows, vertices @ swing.T)
+    shift_px = np.tan(0.06) * shards.table["focal_px"][rows]
+    for k in range(len(rows)):
+        x = np.arange(shards.crop_size_px)
+        middle = [float((drawn[k].sum(0) * x).sum() / drawn[k].sum()) for drawn in (before, after)]
+        assert middle[1] - middle[0] == pytest.approx(shift_px[k], rel=0.1)
+
+
+def test_the_objective_judges_a_body_where_its_root_is(world, body, tmp_path):
+    """A body that is predicted in its own view stays as it is and goes along with the root alone."""
+    shards, l3d, lapp, _ = world
+    table = dict(shards.table)
+    table["root_world_mm"] = shards.table["root_world_mm"] + [0.0, 0.0, 250.0]
+    raised = dataclasses.replace(shards, table=table)
+    placed = []
+    for given in (shards, raised):
+        terms = objective((given, l3d, lapp, None), body, tmp_path)
+        draw = terms.renderer
+        terms.renderer = lambda bodies, focal, draw=draw: (placed.append(bodies), draw(bodies, focal))[1]
+        terms(a_batch())
+    up = shards.table["R_world_to_crop"][terms.views[0]] @ [0, 0, 250.0]
+    expected = torch.from_numpy(up).float()[:, None].expand_as(placed[0])
+    torch.testing.assert_close(placed[1] - placed[0], expected, atol=0.01, rtol=0)
+
+
+def test_masks_and_embeddings_of_held_out_instants_change_nothing(world, body, tmp_path):
+    shards, l3d, lapp, _ = world
+    instant = shards.table["instant"]
+    held_out = np.flatnonzero(instant == instant[shards.rows(subjects=[1])[-1]])
+    labelled = np.setdiff1d(shards.rows(subjects=[1]), held_out)
+    changed = dataclasses.replace(shards, masks=np.array(shards.masks))
+    changed.masks[held_out] = 255
+    poisoned = l3d.copy()
+    poisoned[held_out] += 1
+    found = {}
+    for said, kept_back in (("kept", held_out), ("used", np.arange(0))):
+        for number, given in enumerate(((shards, l3d), (changed, poisoned))):
+            folder = tmp_path / f"{said}{number}"
+            folder.mkdir()
+            names = arguments((*given, lapp, None), body, folder, steps=8)
+            regressor, _ = train_regressor(**names | {"labelled": labelled, "held_out": kept_back})
+            found[said, number] = regressor.head.weight.detach()
+    assert torch.equal(found["kept", 0], found["kept", 1])
+    assert not torch.equal(found["used", 0], found["used", 1])
+    views = training_views(shards, held_out=held_out[:1])  # all views of an instant go with one of them
+    assert len(views) == len(shards.views(split="train")) - 1
+    assert not np.isin(held_out, views).any()
+
+
+def test_a_group_whose_instants_no_camera_pair_shares_is_reported_without_overlaps(world, body):
+    shards, l3d, lapp, _ = world
+    table = dict(shards.table)
+    table["instant"] = np.where(table["subject"] == 1, 1000 + np.arange(len(shards)), table["instant"])
+    lonely = dataclasses.replace(shards, table=table)
+    report = RegressorReport(shards=lonely, l3d=l3d, lapp=lapp, body=body, regressor=small())
+    assert set(report.errors(shards.rows(subjects=[1]))) == {"mpjpe_17_mm", "n_mpjpe_17_mm"}
+    assert {"iou_input", "iou_others"} < set(report.errors(shards.rows(subjects=[5])))
 
 
 def test_agreement_waits_and_rises(world):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geobody.errors import DataError
+from geobody.geometry.turns import random_turns, rotate
 from geobody.models.pose_head import (
     EquivariantPoseHead,
     MlpPoseHead,
@@ -21,33 +21,18 @@ from geobody.training.curves import CurveWriter
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
 
-EMBEDDINGS_FILE = "l3d.npy"
-
-
-def read_l3d(folder: Path, *, rows: int) -> np.ndarray:
-    """The memory-mapped (N,P,3) float32 L_3D of the crops; raises DataError if it is not ``rows`` long."""
-    path = folder / EMBEDDINGS_FILE
-    cure = "run `dvc repro embeddings`"
-    try:
-        l3d: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(path, "is missing", cure) from None
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"is no readable array ({error})", cure) from None
-    if l3d.ndim != 3 or l3d.shape[2] != 3 or l3d.shape[0] != rows or l3d.dtype != np.float32:
-        raise DataError(path, f"is {l3d.dtype} {l3d.shape}, not float32 ({rows},P,3) as the crops", cure)
-    return l3d
-
 
 def train_pose_head(
     *,
     l3d: np.ndarray,
     joints_mm: np.ndarray,
+    R_world_to_crop: np.ndarray,
     rows: np.ndarray,
     kind: str,
     hidden_units: int,
     dropout: float,
     ridge: float,
+    turn_share: float,
     steps: int,
     batch_size: int,
     learning_rate: float,
@@ -63,13 +48,15 @@ def train_pose_head(
 ) -> tuple[PoseHead, dict[str, Any]]:
     """A head fitted to ``rows`` of ``l3d`` (N,P,3) and ``joints_mm`` (N,17,3), and what rebuilds it.
 
-    No other row is read. Lengths in steps; the other settings as in ``params.yaml: pose_head``. Writes
-    the CSV ``curves``: means over windows of steps for ``mlp``, before and after the one solve for
-    ``equivariant``.
+    ``R_world_to_crop`` (N,3,3) says where the vertical is, about which a share of embeddings and labels
+    is turned, for ``mlp`` alone. No other row is read. Settings as in ``params.yaml: pose_head``.
+    Writes the CSV ``curves``: means over windows of steps for ``mlp``, before and after the one solve
+    for ``equivariant``.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
     points = np.array(l3d[rows], dtype=np.float32)
     targets = np.array(joints_mm[rows], dtype=np.float32)
+    to_crop = np.array(R_world_to_crop[rows], dtype=np.float32)
     config: dict[str, Any] = {"kind": kind, "n_points": points.shape[1]}
     if kind == "mlp":
         config |= {"hidden_units": hidden_units, "dropout": dropout}
@@ -84,8 +71,13 @@ def train_pose_head(
     mlp.set_input_scale(points)
 
     def loss_step(batch: Batch) -> Mapping[str, Tensor]:
-        predicted = mlp(torch.from_numpy(points[batch.rows]).to(fabric.device))
-        target = torch.from_numpy(targets[batch.rows]).to(fabric.device)
+        with torch.autocast(fabric.device.type, enabled=False):
+            turn = random_turns(
+                torch.from_numpy(to_crop[batch.rows]), share=turn_share, generator=batch.generator
+            )
+            turned = rotate(turn, torch.from_numpy(points[batch.rows])).to(fabric.device)
+            target = rotate(turn, torch.from_numpy(targets[batch.rows])).to(fabric.device)
+        predicted = mlp(turned)
         distance = (predicted.detach() - target).norm(dim=-1).mean()
         return {"total": mlp.scale.loss(predicted, target), "mpjpe_17_mm": distance}
 

@@ -37,7 +37,11 @@ class RegressorReport:
         self.views_of = {int(row): views for views in shards.views(split="train") for row in views}
 
     def errors(self, rows: np.ndarray) -> dict[str, float]:
-        """MPJPE and N-MPJPE of rows (N,), and the silhouettes' IoU in the input view and in the others."""
+        """MPJPE and N-MPJPE of rows (N,), and the silhouettes' IoU in the input view and in the others.
+
+        An overlap that nothing can be said of is left out: no row's instant was seen by all cameras, or
+        there is no other camera.
+        """
         found = apply_regressor(self.regressor, self.l3d[rows], self.lapp[rows])
         joints = posed_bodies(
             self.body, rotations=found["rotations"], betas=found["betas"], with_vertices=False
@@ -45,15 +49,17 @@ class RegressorReport:
         true = self.shards.table["joints_mm"][rows]
         errors = {"mpjpe_17_mm": mpjpe(joints, true), "n_mpjpe_17_mm": n_mpjpe(joints, true)}
         complete = np.array([row for row in rows if int(row) in self.views_of], dtype=np.int64)
-        chosen = complete[np.unique(np.linspace(0, len(complete) - 1, OVERLAP_IMAGES).astype(int))]
+        spread = np.linspace(0, len(complete) - 1, min(OVERLAP_IMAGES, len(complete)))
+        chosen = complete[spread.astype(int)]
         seen: list[float] = []
         unseen: list[float] = []
         for row, vertices in zip(chosen, self._vertices(chosen), strict=True):
             views = self.views_of[int(row)]
             for view, iou in zip(views, self._overlaps(row, views, vertices), strict=True):
                 (seen if view == row else unseen).append(iou)
-        overlaps = {"iou_input": float(np.mean(seen)), "iou_others": float(np.mean(unseen))}
-        return {name: float(values.mean()) for name, values in errors.items()} | overlaps
+        overlaps = {"iou_input": seen, "iou_others": unseen}
+        means = {name: float(np.mean(values)) for name, values in overlaps.items() if values}
+        return {name: float(values.mean()) for name, values in errors.items()} | means
 
     def draw(self, path: Path, *, rows: np.ndarray) -> None:
         """Writes crops, spread over ``rows``, with outlines of the predicted body and of the mask."""
@@ -88,7 +94,6 @@ class RegressorReport:
         return (drawn & masks).sum((1, 2)) / np.maximum((drawn | masks).sum((1, 2)), 1)
 
     def _silhouettes(self, rows: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-        placed = vertices.astype(np.float32)
-        placed[..., 2] += self.shards.table["depth_mm"][rows, None]
+        placed = (vertices + self.shards.root_crop_mm(rows)[:, None]).astype(np.float32)
         focal = torch.from_numpy(self.shards.table["focal_px"][rows].astype(np.float32))
         return self.renderer(torch.from_numpy(placed), focal).numpy()

@@ -26,6 +26,7 @@ from geobody.body_losses import (
 )
 from geobody.data.crops import CropShards
 from geobody.errors import DataError
+from geobody.geometry.turns import random_turns, rotate
 from geobody.models.mean_body import MeanBody
 from geobody.models.prior import PosePrior
 from geobody.models.regressor import BodyParams, SmplRegressor, pose_body
@@ -33,7 +34,6 @@ from geobody.render.silhouettes import Backend, SilhouetteRenderer, project_px
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
 
-APPEARANCE_FILE = "lapp.npy"
 SAMPLED_VERTICES = 400
 """Vertices that the far-reaching term and the views' agreement look at, drawn anew in each step."""
 
@@ -78,21 +78,6 @@ class RegressorRecipe:
         return value
 
 
-def read_lapp(folder: Path, *, rows: int) -> np.ndarray:
-    """The memory-mapped (N,A) float32 L_app of the crops; raises DataError if it is not ``rows`` long."""
-    path = folder / APPEARANCE_FILE
-    cure = "run `dvc repro embeddings`"
-    try:
-        lapp: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(path, "is missing", cure) from None
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"is no readable array ({error})", cure) from None
-    if lapp.ndim != 2 or lapp.shape[0] != rows or lapp.dtype != np.float32:
-        raise DataError(path, f"is {lapp.dtype} {lapp.shape}, not float32 ({rows},A) as the crops", cure)
-    return lapp
-
-
 class BodyObjective:
     """The terms of a step, each raw (in comparable units) and weighted, and their sum."""
 
@@ -128,9 +113,10 @@ class BodyObjective:
         truth = self._tensor(self.shards.table["joints_mm"][labelled])
         # Geometry in float32: bfloat16 would round a joint at 5 m to centimetres.
         with torch.autocast(self.device.type, enabled=False):
-            turn = self._random_turns(labelled, g)
-            truth = _rotate(turn, truth)
-            l3d = torch.cat((_rotate(turn, l3d[: len(labelled)]), l3d[len(labelled) :]))
+            R = self._tensor(self.shards.table["R_world_to_crop"][labelled])
+            turn = random_turns(R, share=recipe.turn_share, generator=g)
+            truth = rotate(turn, truth)
+            l3d = torch.cat((rotate(turn, l3d[: len(labelled)]), l3d[len(labelled) :]))
         params = self.regressor(l3d, lapp)
         with torch.autocast(self.device.type, enabled=False):
             of_labelled, of_views = params.split(len(labelled))
@@ -157,8 +143,7 @@ class BodyObjective:
         everyone = torch.arange(instants)
         turned = turned_views(vertices[everyone, source], R[everyone, source], R).flatten(0, 1)
         rows = views.ravel()
-        depth = self._tensor(self.shards.table["depth_mm"][rows])
-        placed = turned + torch.nn.functional.pad(depth[:, None, None], (2, 0))
+        placed = turned + self._tensor(self.shards.root_crop_mm(rows))[:, None]
         focal = self._tensor(self.shards.table["focal_px"][rows])
         mask = self._tensor(self.shards.masks[rows]) / 255.0
         samples = mask_samples(mask, self.recipe.mask_samples, g)
@@ -172,25 +157,18 @@ class BodyObjective:
             "spread": spread_loss(params.betas.unflatten(0, (instants, cameras))),
         }
 
-    def _random_turns(self, rows: np.ndarray, g: torch.Generator) -> Tensor:
-        """(B,3,3) turns about the world's vertical, in crop frames, of a share of the rows.
-
-        L_3D turns with the person, so a turned embedding has the turned pose: labels for directions
-        in which nobody was labelled.
-        """
-        angle = (torch.rand(len(rows), generator=g) * 2 - 1) * torch.pi
-        angle = angle * (torch.rand(len(rows), generator=g) < self.recipe.turn_share)
-        zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-        c, s = angle.cos(), angle.sin()
-        yaw = torch.stack((c, -s, zero, s, c, zero, zero, zero, one), dim=1).unflatten(1, (3, 3))
-        R = self._tensor(self.shards.table["R_world_to_crop"][rows])
-        return R @ yaw.to(self.device) @ R.transpose(1, 2)
-
     def _embeddings(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         return self._tensor(self.l3d[rows]), self._tensor(self.lapp[rows])
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self.device)
+
+
+def training_views(shards: CropShards, *, held_out: np.ndarray) -> np.ndarray:
+    """Rows (I,C) of the training split's complete instants, without those of the rows ``held_out``."""
+    views = shards.views(split="train")
+    instant = shards.table["instant"]
+    return views[~np.isin(instant[views[:, 0]], instant[held_out])]
 
 
 def train_regressor(
@@ -200,6 +178,7 @@ def train_regressor(
     l3d: np.ndarray,
     lapp: np.ndarray,
     labelled: np.ndarray,
+    held_out: np.ndarray,
     body: BodyModel,
     joint_body: BodyModel,
     prior: PosePrior,
@@ -214,11 +193,11 @@ def train_regressor(
     """A regressor trained on the crops' training split, and what rebuilds it.
 
     ``labelled`` are the rows whose joints may be used. Of all other rows only embeddings, cameras
-    and masks are read, and those of the test split not at all. ``joint_body`` gives the joints of
-    ``body`` alone. Writes the CSV ``curves``.
+    and masks are read; of the test split, and of the instants of the rows ``held_out``, nothing.
+    ``joint_body`` gives the joints of ``body`` alone. Writes the CSV ``curves``.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
-    views = shards.views(split="train")
+    views = training_views(shards, held_out=held_out)
     if len(views) == 0:
         raise DataError("data/crops", "has no instant that every camera saw", "run `dvc repro crops`")
     config: dict[str, Any] = {
@@ -260,7 +239,3 @@ def last_losses(curves: Path) -> dict[str, float]:
     header, *rows = curves.read_text(encoding="utf-8").splitlines()
     return {name: float(value) for name, value in zip(header.split(","), rows[-1].split(","), strict=True)
             if name != "step"}  # fmt: skip
-
-
-def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
-    return torch.einsum("bij,bpj->bpi", rotation, points)
