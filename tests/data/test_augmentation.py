@@ -11,7 +11,6 @@ from geobody.data.augmentation import (
     replace_backgrounds,
     roll_images,
     roll_matrices,
-    roll_views,
     shuffle_backgrounds,
     spoil,
 )
@@ -121,30 +120,6 @@ def test_quarter_turn_equals_rot90():
     turned = roll_images(images, torch.full((2,), math.pi / 2))
     # A positive roll takes right (+x) to down (+y): clockwise as one sees it.
     torch.testing.assert_close(turned, images.rot90(-1, (2, 3)), atol=1e-4, rtol=0)
-
-
-def test_rolled_joints_project_onto_rolled_pixels():
-    """Draw a spot where a joint projects, roll the view: the spot lies where the rolled joint projects."""
-    size, focal, depth = 65, 65 * 4500 / 2000, 4500.0
-    joint = torch.tensor([300.0, -500.0, 120.0], dtype=torch.float64)
-
-    def pixel(point):
-        return focal * point[:2] / (point[2] + depth) + (size - 1) / 2
-
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    spot = torch.exp(-((x - pixel(joint)[0]) ** 2 + (y - pixel(joint)[1]) ** 2) / 8).float()[None, None]
-    for angle in (0.3, -1.1, 2.5):
-        rolled = roll_views(
-            images=spot.expand(1, 3, -1, -1),
-            masks=spot,
-            R_world_to_crop=torch.eye(3, dtype=torch.float64)[None],
-            joints_mm=joint[None, None],
-            angles=torch.tensor([angle]),
-        )
-        mass = rolled.masks[0, 0]
-        centre = torch.stack([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
-        torch.testing.assert_close(centre.double(), pixel(rolled.joints_mm[0, 0]), atol=0.05, rtol=0)
-        torch.testing.assert_close(rolled.R_world_to_crop[0] @ joint, rolled.joints_mm[0, 0])
 
 
 def test_rolls_are_rotations_about_the_optical_axis():

@@ -141,29 +141,6 @@ def roll_images(images: Tensor, angles: Tensor, *, padding: str = "border") -> T
         return F.grid_sample(images.float(), grid, padding_mode=padding, align_corners=True)
 
 
-@dataclass(frozen=True)
-class RolledViews:
-    """Views after an in-plane rotation, all parts turned alike."""
-
-    images: Tensor
-    masks: Tensor
-    R_world_to_crop: Tensor
-    joints_mm: Tensor
-
-
-def roll_views(
-    *, images: Tensor, masks: Tensor, R_world_to_crop: Tensor, joints_mm: Tensor, angles: Tensor
-) -> RolledViews:
-    """Images, masks, R_world_to_crop (B,3,3) and root-centred joints (B,J,3) of rolled virtual cameras."""
-    turn = roll_matrices(angles).to(R_world_to_crop)
-    return RolledViews(
-        images=roll_images(images, angles),
-        masks=roll_images(masks, angles, padding="zeros"),
-        R_world_to_crop=turn @ R_world_to_crop,
-        joints_mm=joints_mm @ turn.to(joints_mm).transpose(1, 2),
-    )
-
-
 def _recolour_patches(
     images: Tensor, masks: Tensor, *, generator: torch.Generator, strength: float
 ) -> Tensor:

@@ -27,6 +27,7 @@ from geobody.geometry.cameras import (
     crop_to_image_map,
     look_at,
 )
+from geobody.metrics import mask_iou
 from geobody.parallel import in_parallel
 
 MAX_OVERSAMPLING = 16
@@ -246,7 +247,7 @@ def _crop(task: _Task) -> tuple[list[NDArray[np.uint8]], dict[str, NDArray]]:
                 "focal_px": virtual.focal_px,
                 "joints_mm": (task.joints_world_mm[i] - root) @ R.T,
                 "leaves_image": not warp.inside,
-                "difference_iou": _iou(pixels[2][i], pixels[3][i]),
+                "difference_iou": float(mask_iou(pixels[2][i] > 127, pixels[3][i] > 127)),
                 "cut": bool(_border(pixels[2][i]).max() > 127),
                 "depth_error": abs(virtual.depth_mm / float(np.linalg.norm(joints_cam[i, H36M_ROOT])) - 1),
             }
@@ -264,12 +265,6 @@ def _rolls(
     keys = np.stack([columns[name][rows] for name in names], -1).astype(np.int64)
     draws = [np.random.default_rng([settings.seed, *key]).standard_normal() for key in keys.tolist()]
     return np.deg2rad(settings.roll_std_deg) * np.asarray(draws)
-
-
-def _iou(mask: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    a, b = mask > 127, other > 127
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.0
 
 
 def _border(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
