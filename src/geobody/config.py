@@ -185,7 +185,11 @@ class Encdec(Schedule):
     """The self-supervised encoder-decoder."""
 
     arm: Literal["rhodin", "thesis"] = "rhodin"
-    """rhodin: Rhodin et al. 2018 with its faults mended; thesis: the thesis' network and recipe as they were."""
+    """rhodin: Rhodin et al. 2018 with its faults mended; thesis: the thesis' for comparison.
+
+    Of ``thesis``, the network (at half its widths), what a batch is made of and the weights of the two
+    terms are the thesis' own; optimiser, schedule and feature loss are this project's, as for ``rhodin``.
+    """
     track: Literal["rgb", "masked"] = "rgb"
     """What the encoder sees: the crop, or the crop without background (by the difference masks)."""
     feature_loss: Literal["gradient", "resnet18"] = "gradient"

@@ -1,5 +1,6 @@
 """The arm ``thesis``: the MSc thesis' encoder-decoder as it was, at half its widths for half its crop.
 
+Its terms' weights are the thesis' too, but not the features that one of them compares (`FeatureLoss`).
 Kept for comparison with its faults: a ReLU on L_3D confines a point cloud to one octant before it is
 turned, and the background enters after the last spatial convolution. 18.6 M weights at 64 px.
 """
