@@ -94,11 +94,11 @@ PARTS: dict[str, Callable[[], str]] = {"dag": dag, "poses": poses, "bodies": bod
 def readme(text: str) -> str:
     """``text`` with every part written anew."""
     for name, write in PARTS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise SystemExit(f"error: README.md: the part <!-- {name} --> must stand there once; add it")
         part = write()
-        text = pattern.sub(lambda match, part=part: match.group(1) + part + match.group(2), text)  # type: ignore[misc]
+        text = pattern.sub(lambda match, part=part: f"{match.group(1)}{part}\n{match.group(2)}", text)  # type: ignore[misc]
     return text
 
 
