@@ -70,7 +70,7 @@ def bodies() -> str:
     lines.append(f"| root orientation, median degrees: all / facing / away | {degrees} | |")
     views = " / ".join(f"{iou[name]:.2f}" for name in ("input", "others"))
     lines.append(f"| silhouette IoU: input view / the three others | {views} | |")
-    lines.append(f"| implausible joint rotations, % | {smpl['implausible_pct']:.1f} | |")
+    lines.append(f"| implausible joint rotations, % | {smpl['implausible_pct']:.2f} | |")
     return "\n".join(lines)
 
 
@@ -83,8 +83,10 @@ def others() -> str:
     ssim = " / ".join(f"{nvs[f'ssim_{where}']:.2f}" for where in ("person", "crop"))
     lines.append(f"| novel views, PSNR on the person / whole crop, dB | {psnr} |")
     lines.append(f"| novel views, SSIM on the person / whole crop | {ssim} |")
-    for name, value in sorted(auc.items()):
-        lines.append(f"| prior: AUC of unseen real poses against {name.replace('_', ' ')} | {value:.2f} |")
+    fakes = {"generator": "the generator's", "shuffled": "shuffled joints"}
+    fakes |= {f"noise_{degrees}": f"noise of {degrees} degrees" for degrees in (5, 10, 20, 30)}
+    for name, title in fakes.items():
+        lines.append(f"| prior: AUC of unseen poses against {title} | {auc[name]:.2f} |")
     return "\n".join(lines)
 
 
