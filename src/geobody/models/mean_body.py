@@ -19,8 +19,9 @@ MIN_DISTANCE_MM = 1e-3
 POSE_STEPS = 40
 SMOOTH_MM = 1.0
 """Distances below this count as their squares do: a distance has no slope at zero."""
-PULL_MM_PER_RAD2 = 50.0
-"""A joint turned by a radian from the chordal mean, all of them, costs as much as this error."""
+PULL_MM = 60.0
+"""All joints turned from the chordal mean by as much as people turn them cost as much as this error."""
+LEAST_SPREAD_RAD2 = 1e-3
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,15 @@ def fit_mean_body(*, body: BodyModel, body_pose: np.ndarray, poses_mm: np.ndarra
     ``body_pose`` (N,23,3) axis-angle of the prior's training set; ``poses_mm`` (M,17,3) labels,
     root-centred in the crop frame. Betas are 0. Starts from the chordal mean of ``body_pose`` in the
     orientation of ``fit_orientation``; then LBFGS turns root and joints to lessen the mean joint error
-    over the labels plus ``PULL_MM_PER_RAD2`` times the joints' mean squared turn from the chordal mean,
-    so that what the labels leave open stays as people hold it. Deterministic.
+    over the labels plus ``PULL_MM`` times the joints' mean squared turn from the chordal mean, each in
+    units of that joint's mean squared turn in ``body_pose``: joints that people seldom turn stay as they
+    are, and so does what the labels leave open. Deterministic.
     """
     double = copy.deepcopy(body).double()
     rotations = torch.from_numpy(mean_rotations(body_pose))
+    each = axis_angle_to_matrix(torch.from_numpy(np.asarray(body_pose, dtype=np.float64)))
+    # 3 - trace is the squared angle, for small angles.
+    spread = (3 - torch.einsum("jab,jab->j", rotations, each.mean(0))).clamp_min(LEAST_SPREAD_RAD2)
     labels = torch.from_numpy(np.asarray(poses_mm, dtype=np.float64))
 
     def joints_mm(orientation: Tensor, pose: Tensor) -> Tensor:
@@ -99,7 +104,7 @@ def fit_mean_body(*, body: BodyModel, body_pose: np.ndarray, poses_mm: np.ndarra
     def cost() -> Tensor:
         squares = (joints_mm(*turned()) - labels).square().sum(dim=-1)
         error = (squares + SMOOTH_MM**2).sqrt().mean()
-        return error + PULL_MM_PER_RAD2 * turns[1:].square().sum(dim=-1).mean()
+        return error + PULL_MM * (turns[1:].square().sum(dim=-1) / spread).mean()
 
     def closure() -> Tensor:
         turns.grad = None
