@@ -26,7 +26,9 @@ def test_every_locked_package_has_one_version_and_hashes() -> None:
 def test_the_lock_names_no_index_and_no_url() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text
-    assert not re.search(r"^\s*(-i|-f|--index-url|--extra-index-url|--find-links|--trusted-host)\b", text, re.M)
+    assert not re.search(
+        r"^\s*(-i|-f|--index-url|--extra-index-url|--find-links|--trusted-host)\b", text, re.M
+    )
 
 
 def test_what_pyproject_asks_for_is_locked_at_a_version_that_it_allows() -> None:

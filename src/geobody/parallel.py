@@ -24,7 +24,9 @@ def in_parallel(
     Tasks and results travel between processes, so both must pickle. Each worker computes with one
     thread. An error in a worker is raised here as it was.
     """
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_with_one_thread)(function, task) for task in tasks)
+    work = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(_with_one_thread)(function, task) for task in tasks
+    )
     yield from progress(work, total=total, desc=desc)
 
 

@@ -207,7 +207,9 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
 def test_a_stage_with_a_broken_body_ends_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     os.symlink(ROOT / "data" / "motions", tmp_path / "data" / "motions")
-    np.savez(tmp_path / "mine.npz", allow_pickle=False, **{**capsule_body(), "meta": np.array(json.dumps([1]))})
+    np.savez(
+        tmp_path / "mine.npz", allow_pickle=False, **{**capsule_body(), "meta": np.array(json.dumps([1]))}
+    )
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["body"] |= {"generate": [], "model": "mine.npz"}
     done = run_with(params, tmp_path, "synth")

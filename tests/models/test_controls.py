@@ -200,7 +200,9 @@ def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp
     checkpoint = tmp_path / "cnn_s1" / "cnn_s1.safetensors"
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"cut off")
-    with pytest.raises(DataError, match=r"cnn_s1\.safetensors: is not a readable safetensors file; delete it"):
+    with pytest.raises(
+        DataError, match=r"cnn_s1\.safetensors: is not a readable safetensors file; delete it"
+    ):
         train_cnns(
             crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)), recipe=replace(PLAIN, steps=1),
             seed=0, precision="32-true", device="cpu", scratch=tmp_path, curves=tmp_path / "curves.csv",
