@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from geobody.config import Params, load_params, read_yaml
+from geobody.config import Params, load_params
 from geobody.errors import DataError, ParamsError
+from geobody.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
 
 NOT_RESULTS = frozenset(
-    f"geobody.{name}" for name in ("config", "paths", "stage", "dependencies", "progress", "errors")
+    f"geobody.{name}" for name in ("config", "yaml12", "paths", "stage", "dependencies", "progress", "errors")
 )
 """They sit in every closure, and no byte of an output depends on them beyond params and paths."""
 
