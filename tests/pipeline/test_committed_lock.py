@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pipeline_types import Run
-
 from geobody.paths import STAGES
+from pipeline_types import Run
 from tools.smoke import copy_repository
 
 
