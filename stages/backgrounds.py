@@ -13,13 +13,14 @@ def main(job: Job) -> str:
     """Writes the medians and a contact sheet of them."""
     from geobody.data.backgrounds import background_figure, write_backgrounds
     from geobody.data.index import Index
+    from geobody.report.background_report import background_report
     from geobody.report.contact_sheet import write_sheet
+    from geobody.report.metrics_json import write_json
 
-    frames = job.params.backgrounds.frames
+    frames, root = job.params.backgrounds.frames, Path(job.params.dataset.root)
     index = Index.open(job.inputs["index"])
-    paths = write_backgrounds(
-        index, root=Path(job.params.dataset.root), output=job.outputs["backgrounds"], frames=frames
-    )
+    paths = write_backgrounds(index, root=root, output=job.outputs["backgrounds"], frames=frames)
+    write_json(job.outputs["metrics"], background_report(index, paths, root=root))
     write_sheet(job.outputs["figure"], background_figure(paths))
     return f"{len(paths)} medians of at most {frames} images each"
 

@@ -12,6 +12,8 @@ def main(job: Job) -> str:
     from geobody.data.crops import CropShards
     from geobody.data.embeddings import L3D_FILE, LAPP_FILE
     from geobody.models.encoder_decoder import embed, load_encoder_decoder
+    from geobody.report.embedding_report import embedding_report
+    from geobody.report.metrics_json import write_json
     from geobody.training.determinism import make_fabric
 
     training = job.params.training
@@ -24,6 +26,14 @@ def main(job: Job) -> str:
     folder.mkdir()
     np.save(folder / L3D_FILE, points)
     np.save(folder / LAPP_FILE, appearance)
+    # Of training subjects alone: whoever tunes on this number must not tune on the test subjects.
+    report = embedding_report(
+        points,
+        appearance,
+        R_world_to_crop=crops.table["R_world_to_crop"],
+        views=crops.views(split="train"),
+    )
+    write_json(job.outputs["metrics"], report)
     return f"{len(crops)} crops as {points.shape[1]} points and {appearance.shape[1]} numbers of appearance"
 
 

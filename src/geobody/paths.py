@@ -72,6 +72,7 @@ STAGES: Final[dict[str, StageSpec]] = {
         ("dataset", "backgrounds"),
         inputs={"index": INDEX, "manifest": "${dataset.manifest}"},
         outputs={"backgrounds": "data/backgrounds"},
+        metrics={"metrics": "metrics/backgrounds.json"},
         figures={"figure": "metrics/figures/backgrounds.png"},
     ),
     "crops": StageSpec(
@@ -100,6 +101,7 @@ STAGES: Final[dict[str, StageSpec]] = {
         ("training",),
         inputs={"crops": CROPS, "encdec": f"{MODELS}/encdec.safetensors"},
         outputs={"embeddings": EMBEDDINGS},
+        metrics={"metrics": "metrics/embeddings.json"},
     ),
     "pose_head": StageSpec(
         "3D joints from L_3D, with the labels of one subject.",
