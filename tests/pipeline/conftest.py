@@ -1,34 +1,60 @@
-"""The whole DAG on the tiny profile, run once for all tests of this folder."""
+"""The whole DAG on the tiny profile, run once for all tests of this folder, and copies of it.
 
+A shortcut for developers: ``GEOBODY_TINY=/path/to/a/repository`` names one in which ``dvc repro`` has run the
+tiny profile on the code that is under test (``cp -a`` a finished ``tiny``); tests then start from a copy of it
+(one test reads what that run said from its ``logs/repro.txt``).
+"""
+
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline_types import Run
+from pipeline_types import Copy, Run
 from tools.smoke import copy_repository, stage_environment, use_profile
 
 
-def _run(repository: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def _run(repository: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=repository, env=stage_environment(), capture_output=True, text=True,
+        cwd=repository, env={**stage_environment(), **environment}, capture_output=True, text=True,
     )  # fmt: skip
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """``target``, byte for byte: own files, linked among themselves alone, so nothing writes through."""
+    subprocess.run(["cp", "--archive", "--reflink=auto", f"{source}/.", str(target)], check=True)
+    return target
 
 
 @pytest.fixture(scope="session")
 def python_m() -> Run:
-    """``python_m(repository, "dvc", "status")`` runs ``python -m dvc status`` there."""
+    """``python_m(repository, "dvc", "status")`` runs ``python -m dvc status`` there; keywords: environment."""
     return _run
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which ``dvc repro`` has run the tiny profile; tests must leave it as it is."""
-    repository = copy_repository(tmp_path_factory.mktemp("tiny"))
+    folder = tmp_path_factory.mktemp("tiny")
+    if prepared := os.environ.get("GEOBODY_TINY"):
+        return _copy(Path(prepared), folder)
+    repository = copy_repository(folder)
     use_profile(repository, "tiny")
     done = _run(repository, "dvc", "repro")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (repository / "logs" / "repro.txt").write_text(done.stdout)
     return repository
+
+
+@pytest.fixture
+def copy_of_tiny(tiny: Path, tmp_path: Path) -> Copy:
+    """``copy_of_tiny()`` is a new repository like ``tiny`` that a test may change: under a second each."""
+
+    def copy(name: str = "copy") -> Path:
+        (tmp_path / name).mkdir()
+        return _copy(tiny, tmp_path / name)
+
+    return copy
