@@ -16,7 +16,8 @@ def main() -> None:
     lock = ROOT / "requirements.lock"
     command = [
         *("uv", "pip", "compile", "pyproject.toml", "--quiet", "--upgrade"),
-        *("--extra", "dev", "--extra", "build", "--python-version", "3.11", "--python-platform", "linux"),
+        *("--extra", "dev", "--extra", "cluster", "--extra", "build"),
+        *("--python-version", "3.11", "--python-platform", "linux"),
         *("--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"),
         *("--output-file", str(lock)),
     ]
