@@ -42,6 +42,11 @@ dvc.yaml: $(READY) ## write dvc.yaml anew from src/geobody/paths.py and the impo
 .PHONY: lock
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
 	python -m tools.lock
+	python -m tools.write_versions
+
+.PHONY: versions
+versions: $(READY) ## write versions.yaml anew from requirements.lock and the imports
+	python -m tools.write_versions
 
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 BUILD := $(VENV)/build-requirements.txt

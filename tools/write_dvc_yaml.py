@@ -1,4 +1,4 @@
-"""Writes dvc.yaml: the table of geobody/paths.py and the modules that each stage imports.
+"""Writes dvc.yaml: the table of geobody/paths.py, and the modules and packages that each stage imports.
 
 ``make dvc.yaml`` calls it; a test calls ``dvc_yaml`` and finds a stale file.
 """
@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from geobody.dependencies import stage_modules  # noqa: E402
 from geobody.paths import STAGES, StageSpec  # noqa: E402
+from geobody.versions import VERSIONS_FILE, stage_versions  # noqa: E402
 
 HEADER = "# Written by `make dvc.yaml` from src/geobody/paths.py and the imports of each stage.\n"
 
@@ -24,15 +25,19 @@ def _stage(name: str, spec: StageSpec) -> str:
     body = [f'desc: "{spec.description}"', f"cmd: python -m stages.{name}", "deps:"]
     body += [f"  - {path}" for path in [*map(str, stage_modules(name)), *spec.inputs.values()]]
     body += ["params:", *(f"  - {section}" for section in spec.sections)]
+    body += [f"  - {VERSIONS_FILE}:", *(f"      - {package}" for package in stage_versions(name))]
     body += ["outs:", *(f"  - {path}" for path in spec.outputs.values())] if spec.outputs else []
     if spec.metrics:
         body.append("metrics:")
         for path in spec.metrics.values():
             body += [f"  - {path}:", "      cache: false"]
-    if spec.curves or spec.figures:
+    if spec.curves or spec.tables or spec.figures:
         body.append("plots:")
         for path in spec.curves.values():
-            body += [f"  - {path}:", "      cache: false", "      x: step"]
+            body += [f"  - {path}:", "      cache: false", "      x: step", "      template: curves"]
+        for path in spec.tables.values():
+            body += [f"  - {path}:", "      cache: false", "      x: action", "      y: mpjpe_17_mm"]
+            body += ["      template: by_action"]
         for path in spec.figures.values():
             body += [f"  - {path}:", "      cache: false"]
     head = [f"  {name}:"]
