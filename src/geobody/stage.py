@@ -27,6 +27,8 @@ from geobody.config import Params, ParamsView, load_params
 from geobody.dependencies import ROOT, stage_modules
 from geobody.errors import DataError, GeobodyError
 from geobody.paths import STAGES, StageSpec
+from geobody.threads import pin_threads
+from geobody.versions import check_versions
 
 PARAMS_FILE = Path("params.yaml")
 SCRATCH = Path(".scratch")
@@ -102,6 +104,8 @@ def run(name: str, main: Callable[[Job], str]) -> None:
 
 
 def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
+    pin_threads()
+    check_versions(name)
     params = load_params(PARAMS_FILE)
     inputs = {key: resolve(template, params) for key, template in spec.inputs.items()}
     for path in inputs.values():
