@@ -1,4 +1,4 @@
-"""Every metric and every control on the test subjects, with pictures.
+"""Every metric and every control on the test subjects, with pictures; shape on further bodies too.
 
 Predictions are made first and kept as a table; all numbers come from that table at the precision
 in which it is stored. theta and beta of the synthetic set are read here and nowhere else.
@@ -21,7 +21,7 @@ def main(job: Job) -> str:
     from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
-    from geobody.predictions import gather
+    from geobody.predictions import Predictions, gather
     from geobody.report import eval_figures as figures
     from geobody.report.metrics_json import write_json
     from geobody.views import other_views, silhouette_iou, some_instants, view_quality
@@ -38,15 +38,21 @@ def main(job: Job) -> str:
     body, prior = BodyModel.load(job.inputs["body"]), load_prior(job.inputs["gan_prior"])
     network = load_encoder_decoder(job.inputs["encdec"])
     truth = job.inputs["truth"]
-    predictions = gather(
-        shards=shards,
-        rows=rows,
-        l3d=read_l3d(job.inputs["embeddings"], rows=len(shards)),
-        lapp=read_lapp(job.inputs["embeddings"], rows=len(shards)),
-        models={name: job.inputs[name] for name in ("pose_head", "controls", "smpl_regressor")},
-        body=body,
-        truth=truth if (truth / "truth.parquet").exists() else None,
-    )
+
+    def predict(some: np.ndarray) -> Predictions:
+        return gather(
+            shards=shards,
+            rows=some,
+            l3d=read_l3d(job.inputs["embeddings"], rows=len(shards)),
+            lapp=read_lapp(job.inputs["embeddings"], rows=len(shards)),
+            models={name: job.inputs[name] for name in ("pose_head", "controls", "smpl_regressor")},
+            body=body,
+            truth=truth if (truth / "truth.parquet").exists() else None,
+        )
+
+    predictions = predict(rows)
+    more = shards.rows(split="evaluation")
+    further = predict(more) if len(more) else Predictions.none()
     place = np.full(len(shards), -1)
     place[rows] = np.arange(len(rows))  # row of the shards -> row of the predictions
 
@@ -78,7 +84,7 @@ def main(job: Job) -> str:
         for name, values in quality.items():
             predictions.columns[name][place[chosen.ravel()]] = values
 
-    metrics = evaluate(predictions, body=body, prior=prior)
+    metrics = evaluate(predictions, further=further, body=body, prior=prior)
     unseen_poses = read_surreal(job.inputs["surreal"], split="val")
     body_pose, betas = spread_sample(
         axis_angle_to_matrix(torch.from_numpy(unseen_poses.body_pose)),
@@ -88,6 +94,7 @@ def main(job: Job) -> str:
     )
     metrics["prior"] = {"auc": prior_auc(prior, body_pose, betas, seed=0), "poses": len(betas)}
     predictions.write(job.outputs["predictions"])
+    further.write(job.outputs["evaluation_bodies"])
     write_json(job.outputs["metrics"], metrics)
 
     true = predictions.joints("joints_true_mm")

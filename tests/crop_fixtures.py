@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from geobody.conventions import H36M_PARENTS, TRAIN_SUBJECTS
+from geobody.conventions import H36M_PARENTS, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.crops import create_arrays, write_table
+from geobody.data.index import split_of
 from geobody.geometry.cameras import VirtualCamera, look_at, project_crop
 
 STANDING_MM = 1000 * np.array(
@@ -18,6 +19,9 @@ STANDING_MM = 1000 * np.array(
     ]
 )  # fmt: skip
 """A standing person around the root, z up, facing -y: (17,3)."""
+
+
+SPLITS = dict.fromkeys(TRAIN_SUBJECTS, "train") | dict.fromkeys(TEST_SUBJECTS, "test")
 
 
 def write_fake_shards(
@@ -63,7 +67,7 @@ def write_fake_shards(
                 {
                     "key": f"s_{s:02d}_act_{a:02d}_subact_01_ca_{camera + 1:02d}_{f:06d}",
                     "subject": s, "action": a, "subaction": 1, "camera": camera + 1, "frame": f,
-                    "instant": instants[s, a, f], "split": "train" if s in TRAIN_SUBJECTS else "test",
+                    "instant": instants[s, a, f], "split": split_of(s, SPLITS),
                     "R_world_to_crop": R_crop, "centre_world_mm": centres[camera], "root_world_mm": joints[0],
                     "depth_mm": virtual.depth_mm, "focal_px": virtual.focal_px,
                     "joints_mm": (joints - joints[0]) @ R_crop.T,

@@ -38,6 +38,8 @@ H36M_ACTIONS: Final = {
 }  # fmt: skip
 TRAIN_SUBJECTS: Final = (1, 5, 6, 7, 8)
 TEST_SUBJECTS: Final = (9, 11)
+EVALUATION_SUBJECTS: Final = range(101, 1000)
+"""Three-digit numbers: further bodies for evaluation alone, whatever subjects the params name."""
 
 SMPL_JOINTS: Final = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2",

@@ -1,7 +1,9 @@
 """The numbers of ``metrics/eval.json``, from predictions alone (method.md, section 6).
 
 Every test image counts once; beside each plain mean stands the mean over actions
-(``_action_mean``). ``_16`` averages the joints without the root, ``_17`` with it.
+(``_action_mean``). ``_16`` averages the joints without the root, ``_17`` with it. Sections named
+``evaluation`` are of the bodies for evaluation alone, in no other figure: shape errors over two test
+subjects would say little.
 """
 
 from typing import Any, Final
@@ -42,8 +44,13 @@ _SHORT = {"pck_150": "pck150", "pck_auc": "auc"}
 _BY_ACTION = ("mpjpe_17_mm", "n_mpjpe_17_mm", "p_mpjpe_17_mm")
 
 
-def evaluate(predictions: Predictions, *, body: BodyModel, prior: PosePrior) -> dict[str, Any]:
-    """Sections test, pose, controls, smpl and nvs; what needs theta and beta is absent without them."""
+def evaluate(
+    predictions: Predictions, *, further: Predictions, body: BodyModel, prior: PosePrior
+) -> dict[str, Any]:
+    """Sections test, pose, controls, smpl and nvs; what needs theta and beta is absent without them.
+
+    ``predictions`` are those of the test images, ``further`` those of the bodies for evaluation alone.
+    """
     true, actions = predictions.joints("joints_true_mm"), predictions.columns["action"]
     sections = {
         name: pose_section(predictions.joints(column), true, actions) for name, column in POSES.items()
@@ -53,6 +60,9 @@ def evaluate(predictions: Predictions, *, body: BodyModel, prior: PosePrior) -> 
     if predictions.has_truth:
         errors = body_errors(predictions, "mean_body", body=body)
         controls["mean_body"] = summary(errors, actions)
+    sections |= {"smpl": smpl, **controls}
+    for name, found in evaluation_sections(further, body=body).items():
+        sections.setdefault(name, {})["evaluation"] = found
     return {
         "test": images_section(predictions),
         "pose": sections["pose"],
@@ -60,6 +70,34 @@ def evaluate(predictions: Predictions, *, body: BodyModel, prior: PosePrior) -> 
         "smpl": smpl,
         "nvs": nvs_section(predictions),
     }
+
+
+def evaluation_sections(further: Predictions, *, body: BodyModel) -> dict[str, dict[str, Any]]:
+    """Plain means over the bodies for evaluation alone, by who predicts; empty when there are none.
+
+    Everybody's joint errors, and of the bodies the regressor's ("smpl") and the mean body's vertex errors.
+    """
+    if not len(further):
+        return {}
+    columns = further.columns
+    moments = np.stack([columns[name] for name in ("subject", "action", "subaction", "frame")], axis=1)
+    counts = {
+        "images": len(further),
+        "bodies": len(np.unique(columns["subject"])),
+        "poses": len(np.unique(moments, axis=0)),
+    }
+    true = further.joints("joints_true_mm")
+    found: dict[str, dict[str, Any]] = {}
+    for name, column in POSES.items():
+        errors = pose_metrics(further.joints(column), true)
+        found[name] = counts | {metric: float(errors[metric].mean()) for metric in _BY_ACTION}
+    if further.has_truth:
+        for name, who in (("smpl", "pred"), ("mean_body", "mean_body")):
+            errors = body_errors(further, who, body=body)
+            found[name] = found.get(name, counts) | {
+                metric: float(values.mean()) for metric, values in errors.items()
+            }
+    return found
 
 
 def pose_section(predicted: ArrayLike, true: ArrayLike, actions: NDArray) -> dict[str, Any]:

@@ -158,7 +158,10 @@ STAGES: Final[dict[str, StageSpec]] = {
             "surreal": "${prior.root}",
             "truth": "${dataset.truth}",
         },
-        outputs={"predictions": "data/eval/predictions.parquet"},
+        outputs={
+            "predictions": "data/eval/predictions.parquet",
+            "evaluation_bodies": "data/eval/evaluation_bodies.parquet",
+        },
         metrics={"metrics": "metrics/eval.json"},
         figures={
             "skeletons": "metrics/figures/eval_skeletons.png",

@@ -1,5 +1,8 @@
 """What the models say of every test image, row by row: ``data/eval/predictions.parquet``.
 
+The same of the bodies for evaluation alone: ``data/eval/evaluation_bodies.parquet``, without rows where
+a data set has none.
+
 All metrics are computed from these columns, at the precision in which they are stored, so that
 other code gets the same numbers from the file. Joints are root-centred in the crop frame, in mm;
 theta is axis-angle in radians with the root in the crop frame too.
@@ -51,6 +54,13 @@ class Predictions:
     """Columns of the file as arrays of N rows; vectors are (N,size) float32, NaN is null."""
 
     columns: Mapping[str, NDArray]
+
+    @classmethod
+    def none(cls) -> "Predictions":
+        """No rows."""
+        columns: dict[str, NDArray] = {name: np.zeros(0, dtype=object) for name in KEYS}
+        columns |= {name: np.zeros((0, size), dtype=np.float32) for name, size in VECTORS.items()}
+        return cls(columns | {name: np.zeros(0) for name in SCALARS})
 
     def __len__(self) -> int:
         return len(self.columns["key"])

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from crop_fixtures import write_fake_shards
 from geobody.config import Labels
-from geobody.conventions import TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.conventions import EVALUATION_SUBJECTS, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.crops import CropShards
 from geobody.data.labels import evenly_spread_ranks, report_groups, split_labels
 from geobody.errors import ParamsError
@@ -19,7 +19,7 @@ def fake_table(*, actions: int = 3, frames: int = 20, cameras: int = 4) -> dict[
     columns = np.array(
         [
             (subject, action, 1, frame, camera)
-            for subject in (*TRAIN_SUBJECTS, *TEST_SUBJECTS)
+            for subject in (*TRAIN_SUBJECTS, *TEST_SUBJECTS, EVALUATION_SUBJECTS[0])
             for action in range(2, 2 + actions)
             for frame in range(1, frames + 1)
             for camera in range(1, cameras + 1)

@@ -20,6 +20,8 @@ EVAL_KEYS = [
     *(f"smpl.{name}_17_mm" for name in ("mpjpe", "n_mpjpe", "p_mpjpe")),
     "controls.mean_body.pve_mm", "controls.mean_body.t_pve_mm",
     "smpl.pve_mm", "smpl.p_pve_mm", "smpl.t_pve_mm",
+    *(f"{who}.evaluation.{key}_mm" for who in ("smpl", "controls.mean_body") for key in ("pve", "p_pve", "t_pve")),
+    "smpl.evaluation.bodies", "smpl.evaluation.poses", "smpl.evaluation.images", "pose.evaluation.n_mpjpe_17_mm",
     "smpl.root_deg.all", "smpl.root_deg.facing", "smpl.root_deg.away", "smpl.iou.input", "smpl.iou.others",
     "smpl.implausible_pct", "prior.auc.shuffled", "prior.auc.generator",
     "nvs.psnr_person", "nvs.psnr_crop", "nvs.ssim_person", "nvs.ssim_crop",
@@ -88,6 +90,14 @@ def test_there_is_one_prediction_for_each_test_image(tiny: Path) -> None:
     keys = pq.read_table(tiny / "data/eval/predictions.parquet", columns=["key"])["key"].to_pylist()
     index = pq.read_table(tiny / "data/index/images.parquet", columns=["key", "split"]).to_pylist()
     assert sorted(keys) == sorted(row["key"] for row in index if row["split"] == "test")
+
+
+@pytest.mark.slow
+def test_bodies_for_evaluation_alone_have_a_table_of_their_own(tiny: Path) -> None:
+    keys = pq.read_table(tiny / "data/eval/evaluation_bodies.parquet", columns=["key"])["key"].to_pylist()
+    index = pq.read_table(tiny / "data/index/images.parquet", columns=["key", "split"]).to_pylist()
+    assert keys == [row["key"] for row in index if row["split"] == "evaluation"]
+    assert metrics(tiny)["smpl"]["evaluation"]["images"] == len(keys) > 0
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from geobody.conventions import EVALUATION_SUBJECTS
 from geobody.data.h36m import read_image
 from geobody.data.index import Index
 from geobody.errors import DataError
@@ -80,14 +81,19 @@ def read_background(
 
 
 def background_figure(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Contact sheet (H,W,3) RGB of backgrounds: a column per subject, a row per camera."""
+    """Contact sheet (H,W,3) RGB of backgrounds: a column per subject, a row per camera.
+
+    Bodies for evaluation alone stand in the same rooms, so they are left out.
+    """
+    places = {path: [int(part) for part in path.stem.split("_")[1::2]] for path in paths}
+    shown = {path: place for path, place in places.items() if place[0] not in EVALUATION_SUBJECTS}
     pictures = {}
-    for path in paths:
+    for path in shown:
         background = read_image(path)
         pictures[path.name] = np.asarray(
             cv2.resize(background, _THUMBNAIL_PX, interpolation=cv2.INTER_AREA), np.uint8
         )
-    subjects, cameras = (sorted({int(path.stem.split("_")[part]) for path in paths}) for part in (1, 3))
+    subjects, cameras = (sorted({place[part] for place in shown.values()}) for part in (0, 1))
     blank = np.full((*_THUMBNAIL_PX, 3), 255, np.uint8)
     grid = [[pictures.get(background_name(s, c), blank) for s in subjects] for c in cameras]
     return contact_sheet(

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from geobody.errors import DataError
 
+Split = Literal["train", "test", "evaluation"]
+"""evaluation: the bodies of conventions.EVALUATION_SUBJECTS; neither trained on nor in any score of test."""
+
 ARRAYS = {"images": 3, "backgrounds": 3, "masks": 0, "masks_diff": 0}
 """Shards and their channels (0: none)."""
 
@@ -90,7 +93,7 @@ class CropShards:
         self,
         *,
         subjects: Iterable[int] | None = None,
-        split: Literal["train", "test"] | None = None,
+        split: Split | None = None,
         cameras: Iterable[int] | None = None,
     ) -> NDArray[np.int64]:
         """Sorted row numbers of the crops that meet every condition that is given."""
@@ -100,14 +103,14 @@ class CropShards:
         if cameras is not None:
             chosen &= np.isin(self.table["camera"], list(cameras))
         if split is not None:
-            chosen &= self.table["is_train"] == (split == "train")
+            chosen &= self.table["split"] == split
         return np.flatnonzero(chosen).astype(np.int64)
 
     def views(
         self,
         *,
         subjects: Iterable[int] | None = None,
-        split: Literal["train", "test"] | None = None,
+        split: Split | None = None,
     ) -> NDArray[np.int64]:
         """Row numbers (I,C) of the instants that every camera of the shards saw, cameras ascending.
 

@@ -22,7 +22,7 @@ IMAGE_SUFFIX = ".jpg"
 MASK_SUFFIXES = (".png", ".jpg")
 ROTATION_TOLERANCE = 1e-3
 
-_FOLDER = re.compile(r"s_(\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
+_FOLDER = re.compile(r"s_(\d{2}|[1-9]\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
 _FRAME = re.compile(r"(.+)_(\d{6})\.(?:jpg|png)")
 _END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
 _RESTORE = "restore it from the data set"

@@ -1,7 +1,7 @@
 """The index: one row per image with its camera's sequence, pose, instant and split; no pixel is read.
 
 Files come from the manifest, so that a million images need no walk through folders; each sequence's
-``.mat`` is opened once. Rows are sorted by key.
+``.mat`` is opened once. Rows are sorted by subject, action, subaction, camera and frame.
 """
 
 from collections import Counter
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geobody.conventions import EVALUATION_SUBJECTS
 from geobody.data.h36m import (
     IMAGE_SUFFIX,
     MASK_SUFFIXES,
@@ -95,6 +96,7 @@ def build_index(
 ) -> dict[str, Any]:
     """Writes ``images.parquet`` and ``sequences.parquet`` into the folder ``output``; returns counts.
 
+    Bodies for evaluation alone (``conventions.EVALUATION_SUBJECTS``) are taken in wherever they are.
     ``exclude`` lists (folder or pattern, reason). With ``masks`` None no row has a mask; else each
     must. Raises DataError for whatever in the data set is missing or broken.
     """
@@ -104,7 +106,7 @@ def build_index(
     cameras = set(cameras)
     splits = {s: "train" for s in train_subjects} | {s: "test" for s in test_subjects}
     listings = _read_listings(manifest, root, masks)
-    names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, subjects=set(splits))
+    names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, splits=splits)
     for subject in sorted(splits):
         if not any(n.subject == subject and len(_frames(listings[n.folder], stride)) for n in names):
             cure = f"add them, or take {subject} out of params.yaml: dataset.{splits[subject]}_subjects"
@@ -125,7 +127,7 @@ def build_index(
             kept = [_frames(listings[name.folder], stride) for name in take]
             instants, seen = np.unique(np.concatenate(kept), return_counts=True)
             for name, frames in zip(take, kept, strict=True):
-                listing = listings.pop(name.folder)
+                listing, split = listings.pop(name.folder), split_of(name.subject, splits)
                 meta = _read_checked_meta(root, name, listing, mats)
                 images, mask_paths = _paths(root, masks, name, listing, frames)
                 writer.write(
@@ -140,13 +142,13 @@ def build_index(
                         },
                         "frame": frames.astype(np.int32),
                         "instant": (counts["instants"] + np.searchsorted(instants, frames)).astype(np.int32),
-                        "split": [splits[name.subject]] * len(frames),
+                        "split": [split] * len(frames),
                         "joints_world_mm": meta.joints_world_mm[frames - 1].reshape(-1, 51),
                     }
                 )
                 sequences.append(_sequence_row(len(sequences), name, meta.camera))
                 counts["images"] += len(frames)
-                counts[f"images_{splits[name.subject]}"] += len(frames)
+                counts[f"images_{split}"] += len(frames)
                 counts["images_with_distortion"] += len(frames) * (meta.camera.distortion is not None)
                 per_subject[f"subject_{name.subject:02d}"] += len(frames)
             counts["instants"] += len(instants)
@@ -200,6 +202,11 @@ class Index:
         return column.to_numpy()
 
 
+def split_of(subject: int, splits: Mapping[int, str]) -> str | None:
+    """The split of a subject's images: "evaluation", or as ``splits`` say; None when it is not used."""
+    return "evaluation" if subject in EVALUATION_SUBJECTS else splits.get(subject)
+
+
 def _read_listings(manifest: Path, root: Path, masks: Path | None) -> dict[str, _Listing]:
     listings: dict[str, _Listing] = {}
     roots = {"images": root, "masks": masks}
@@ -248,7 +255,7 @@ def _choose(
     *,
     exclude: Sequence[tuple[str, str]],
     cameras: set[int],
-    subjects: set[int],
+    splits: Mapping[int, str],
 ) -> tuple[list[SequenceName], dict[str, Any]]:
     """Sequences that are used, and per exclusion the number of sequences and the reason."""
     excluded = {pattern: {"reason": reason, "sequences": 0} for pattern, reason in exclude}
@@ -262,7 +269,7 @@ def _choose(
         if hits:
             continue
         name = parse_folder(root / listing.images)
-        if name.subject in subjects and name.camera in cameras:
+        if split_of(name.subject, splits) and name.camera in cameras:
             names.append(name)
     return names, excluded
 
