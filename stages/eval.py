@@ -23,6 +23,7 @@ def main(job: Job) -> str:
     from geobody.models.prior_training import prior_auc, spread_sample
     from geobody.predictions import Predictions, gather
     from geobody.report import eval_figures as figures
+    from geobody.report.action_table import write_action_table
     from geobody.report.metrics_json import write_json
     from geobody.views import other_views, silhouette_iou, some_instants, view_quality
 
@@ -96,6 +97,7 @@ def main(job: Job) -> str:
     predictions.write(job.outputs["predictions"])
     further.write(job.outputs["evaluation_bodies"])
     write_json(job.outputs["metrics"], metrics)
+    write_action_table(job.outputs["by_action"], metrics)
 
     true = predictions.joints("joints_true_mm")
     complete = np.isin(rows, views)

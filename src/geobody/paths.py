@@ -13,7 +13,8 @@ from typing import Final
 class StageSpec:
     """What one stage reads and writes.
 
-    ``outputs`` are cached by DVC; ``metrics``, ``curves`` and ``figures`` are committed to Git.
+    ``outputs`` are cached by DVC; ``metrics``, ``curves``, ``tables`` and ``figures`` are committed to Git.
+    ``curves`` are CSVs by step, ``tables`` CSVs by action: DVC plots them as lines and as bars.
     ``per`` names the list in the params over which the stage repeats; an empty list removes it.
     """
 
@@ -23,12 +24,13 @@ class StageSpec:
     outputs: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     curves: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
     per: str | None = None
 
     def written(self) -> dict[str, str]:
         """Name -> path of everything that the stage writes."""
-        return {**self.outputs, **self.metrics, **self.curves, **self.figures}
+        return {**self.outputs, **self.metrics, **self.curves, **self.tables, **self.figures}
 
 
 INDEX = "data/index"
@@ -163,6 +165,7 @@ STAGES: Final[dict[str, StageSpec]] = {
             "evaluation_bodies": "data/eval/evaluation_bodies.parquet",
         },
         metrics={"metrics": "metrics/eval.json"},
+        tables={"by_action": "metrics/tables/eval_by_action.csv"},
         figures={
             "skeletons": "metrics/figures/eval_skeletons.png",
             "novel_views": "metrics/figures/eval_novel_views.png",
