@@ -2,36 +2,43 @@
 
 A stage's outputs are written under temporary names in the folders where they belong and renamed
 together when ``main`` has returned, so that they appear whole or not at all. Every error that a
-user can cure ends in one line: exit code 2 for params, 3 for data.
+user can cure ends in one line: exit code 2 for params, 3 for data and a full disk, 128 + its number
+for a signal.
 """
 
 import argparse
-import errno
-import hashlib
+import contextlib
 import json
 import os
 import platform
 import re
 import resource
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from geobody.config import Params, ParamsView, load_params
-from geobody.dependencies import ROOT, stage_modules
 from geobody.errors import DataError, GeobodyError
+from geobody.full_disk import full_disk
+from geobody.interruption import (
+    SETTLE_SECONDS,
+    Interrupted,
+    end_with_parent,
+    ignore_signals,
+    interruptible,
+)
 from geobody.paths import STAGES, StageSpec
+from geobody.scratch import FOLDER, Scratch, fingerprint, locked, scratch_root
 from geobody.threads import pin_threads
 from geobody.versions import check_versions
 
 PARAMS_FILE = Path("params.yaml")
-SCRATCH = Path(".scratch")
 LOGS = Path("logs")
 
 
@@ -48,24 +55,22 @@ class Job:
     inputs: dict[str, Path]
     outputs: dict[str, Path]
 
-    @cached_property
+    @property
     def scratch(self) -> Path:
-        """Folder for checkpoints: survives a kill, is found again by the same work, goes at success."""
-        folder = SCRATCH / f"{self.name}-{fingerprint(self.name, self.params, self.inputs)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """Folder for checkpoints: survives a kill, is found again by the same work, goes at success.
 
+        Raises ``DataError`` when another process is at the same work.
+        """
+        return self._scratch.folder
 
-def fingerprint(name: str, params: ParamsView, inputs: dict[str, Path]) -> str:
-    """Sixteen hex digits over the stage's code, its params, its inputs' bytes and torch's version."""
-    digest = hashlib.sha256(json.dumps([params.plain(), metadata.version("torch")], sort_keys=True).encode())
-    for path in sorted(stage_modules(name)):
-        digest.update((ROOT / path).read_bytes())
-    for path in inputs.values():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+    @cached_property
+    def _scratch(self) -> Scratch:
+        key = fingerprint(self.name, self.params.plain(), self.inputs)
+        return Scratch(scratch_root(Path.cwd()) / f"{self.name}-{key}")
+
+    def close_scratch(self, *, keep: bool) -> bool:
+        """Lets a twin in, and removes what is there unless ``keep``; returns whether a checkpoint is left."""
+        return "_scratch" in vars(self) and self._scratch.close(keep=keep)
 
 
 def resolve(template: str, params: Params) -> Path:
@@ -74,8 +79,10 @@ def resolve(template: str, params: Params) -> Path:
 
 
 def _value(dotted: str, params: Params) -> Any:
-    section, key = dotted.split(".")
-    return getattr(getattr(params, section), key)
+    value: Any = params
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def run(name: str, main: Callable[[Job], str]) -> None:
@@ -88,19 +95,20 @@ def run(name: str, main: Callable[[Job], str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     start = time.monotonic()
-    try:
-        said = _run(name, spec, main)
-    except GeobodyError as error:
-        _fail(str(error), error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        place = error.filename or "the disk"
-        _fail(f"{place}: no space left on the device; free some and run dvc repro again", DataError.exit_code)
-    seconds = time.monotonic() - start
-    _end_workers()
-    _log(name, seconds)
-    print(f"{name}: {said}", flush=True)
+    if "DVC_STAGE" in os.environ:  # set by dvc repro
+        end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with interruptible():
+        try:
+            said = _run(name, spec, main)
+        except GeobodyError as error:
+            _fail(str(error), error.exit_code)
+        except Interrupted as error:
+            _fail(f"{name}: ended by {error.signal.name}; {error.next_time}", 128 + error.signal)
+        seconds = time.monotonic() - start
+        _end_workers()
+        with contextlib.suppress(OSError):  # the outputs stand: a log is not worth failing for
+            _log(name, seconds)
+        print(f"{name}: {said}", flush=True)
 
 
 def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
@@ -114,28 +122,54 @@ def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
     final = {key: resolve(template, params) for key, template in spec.written().items()}
     outputs = {key: path.parent / f".tmp-{name}" / path.name for key, path in final.items()}
     folders = sorted({path.parent for path in outputs.values()})
+    job = Job(name, params.view(spec.sections), inputs, outputs)
+    with _full_disk_in_one_line(folders), locked(Path(FOLDER) / f"{name}.lock", "runs this stage here"):
+        try:
+            _make_empty(folders)
+            said = main(job)
+            for key, path in outputs.items():
+                if not path.exists():
+                    raise RuntimeError(f"stage {name} did not write its output {key!r} ({final[key]})")
+            ignore_signals()
+            for key, path in outputs.items():
+                _replace(path, final[key])
+        except BaseException as error:
+            _end_workers(kill=True)
+            if job.close_scratch(keep=True) and isinstance(error, Interrupted):
+                error.next_time = "dvc repro goes on from its last checkpoint"
+            raise
+        else:
+            job.close_scratch(keep=False)
+            return said
+        finally:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _full_disk_in_one_line(folders: list[Path]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        place = full_disk(error, [*folders, scratch_root(Path.cwd())])
+        if place is None:
+            raise
+        cure = "free some and run dvc repro again"
+        raise DataError(place, "no space left on the device", cure) from error
+
+
+def _make_empty(folders: list[Path]) -> None:
+    if any(folder.exists() for folder in folders):
+        time.sleep(SETTLE_SECONDS)  # a run was killed here, perhaps a moment ago: its workers may still write
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    job = Job(name, params.view(spec.sections), inputs, outputs)
-    try:
-        said = main(job)
-        for key, path in outputs.items():
-            if not path.exists():
-                raise RuntimeError(f"stage {name} did not write its output {key!r} ({final[key]})")
-        for key, path in outputs.items():
-            _replace(path, final[key])
-    finally:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-    if "scratch" in vars(job):
-        shutil.rmtree(job.scratch, ignore_errors=True)
-    return said
 
 
 def _replace(new: Path, final: Path) -> None:
+    """Renames alone: no moment in which a kill could find a folder half removed."""
     if final.is_dir() and not final.is_symlink():
-        shutil.rmtree(final)
+        os.rename(final, new.with_name(f"old-{final.name}"))
     os.replace(new, final)
 
 
@@ -162,12 +196,15 @@ def _fail(message: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _end_workers() -> None:
-    """Ends joblib's workers, which would idle on: only ended ones count in the children's peak memory."""
+def _end_workers(*, kill: bool = False) -> None:
+    """Ends joblib's workers, which would idle on: only ended ones count in the children's peak memory.
+
+    ``kill`` does not wait for what they are at.
+    """
     if "joblib.externals.loky" in sys.modules:
         from joblib.externals.loky import get_reusable_executor
 
-        get_reusable_executor(reuse=True).shutdown(wait=True)
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=kill)
 
 
 def _log(name: str, seconds: float) -> None:

@@ -1,6 +1,9 @@
 import copy
+import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch import nn
 
 from geobody.errors import GeobodyError
-from geobody.training import checkpoint
+from geobody.training import checkpoint, loop
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit, learning_rate_at
 
@@ -30,6 +33,18 @@ def network() -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
+@pytest.fixture
+def saves_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """``saves_after(4)``: a second passes in each look at the clock, and a checkpoint is due after 4."""
+
+    def set_pause(seconds: float) -> None:
+        monkeypatch.setenv(loop.SAVE_SECONDS, str(seconds))
+        ticks = itertools.count()
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+
+    return set_pause
+
+
 def train(
     folder: Path, *, net: nn.Module, steps: int = STEPS, kill_at: int | None = None, **options
 ) -> nn.Module:
@@ -40,7 +55,7 @@ def train(
         error = (net(images.to(memory_format=torch.channels_last)) - 1).square().mean()
         return {"total": error, "error": error}
 
-    settings = {"precision": "bf16-mixed", "checkpoint_every": 4, "log_every": 3} | options
+    settings = {"precision": "bf16-mixed", "log_every": 3} | options
     fit(
         modules={"net": net},
         loss_step=loss_step,
@@ -64,18 +79,24 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(a.state_dict()[name], b.state_dict()[name]) for name in a.state_dict())
 
 
-@pytest.mark.parametrize("kill_at", [1, 5, 8, 11])
-def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at):
+@pytest.mark.parametrize(("pause", "kill_at", "resumes_at"), [(4, 1, 0), (4, 5, 4), (4, 8, 8), (0, 11, 11)])
+def test_killed_and_resumed_equals_undisturbed(tmp_path, capsys, saves_after, pause, kill_at, resumes_at):
     whole = train(tmp_path / "whole", net=network())
+    saves_after(pause)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", net=network(), kill_at=kill_at)
+    assert capsys.readouterr().err == ""
     cut = train(tmp_path / "cut", net=network())
+    assert capsys.readouterr().err == (f"net: goes on from step {resumes_at} of 12\n" if resumes_at else "")
     assert same(whole, cut)
     assert (tmp_path / "cut/curves.csv").read_bytes() == (tmp_path / "whole/curves.csv").read_bytes()
 
 
-def test_killed_while_a_checkpoint_is_written_resumes_from_the_one_before(tmp_path, monkeypatch):
+def test_killed_while_a_checkpoint_is_written_resumes_from_the_one_before(
+    tmp_path, capsys, saves_after, monkeypatch
+):
     whole = train(tmp_path / "whole", net=network())
+    saves_after(4)
     save_file = checkpoint.save_file
     calls = []
 
@@ -91,7 +112,9 @@ def test_killed_while_a_checkpoint_is_written_resumes_from_the_one_before(tmp_pa
         train(tmp_path / "cut", net=network())
     monkeypatch.undo()
     cut = network()
+    capsys.readouterr()
     train(tmp_path / "cut", net=cut)
+    assert capsys.readouterr().err == "net: goes on from step 4 of 12\n"
     assert same(whole, cut)
     assert (tmp_path / "cut/curves.csv").read_bytes() == (tmp_path / "whole/curves.csv").read_bytes()
 

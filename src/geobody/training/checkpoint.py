@@ -133,10 +133,14 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}")
     dense = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(dense, temporary, metadata=metadata)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        save_file(dense, temporary, metadata=metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path, cure: str) -> tuple[dict[str, Tensor], dict[str, str]]:

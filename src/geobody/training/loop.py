@@ -6,7 +6,10 @@ that was not.
 """
 
 import math
+import os
 import re
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +29,10 @@ from geobody.training.curves import CurveWriter
 from geobody.training.determinism import derived_seed
 
 TOTAL = "total"
+
+SAVE_SECONDS = "GEOBODY_CHECKPOINT_SECONDS"
+"""Environment variable: seconds between two checkpoints; 0 saves after each step."""
+SAVE_SECONDS_DEFAULT = 30.0
 
 
 class RowSampler:
@@ -92,7 +99,6 @@ def fit(
     scratch: Path,
     curves: Path,
     desc: str,
-    checkpoint_every: int = 500,
     log_every: int = 50,
 ) -> None:
     """Trains ``modules`` in place for ``steps`` steps and leaves them on ``fabric``'s device in eval mode.
@@ -102,8 +108,9 @@ def fit(
     groups' parameters being constants meanwhile. All terms are averaged over ``log_every`` steps into the
     CSV ``curves``, with ``<group>_`` before their names when there are several groups.
 
-    ``scratch`` keeps the state in ``<desc>.safetensors``; a call that finds one goes on from there. Give
-    two trainings of a stage different ``desc``. Raises ``GeobodyError`` on a loss that is not finite.
+    ``scratch`` keeps the state in ``<desc>.safetensors``, saved every 30 s (the clock decides when, never
+    what); a call that finds one goes on from there and says so on standard error. Give two trainings of a
+    stage different ``desc``. Raises ``GeobodyError`` on a loss that is not finite.
     """
     rates = (
         dict(learning_rate) if isinstance(learning_rate, Mapping) else dict.fromkeys(modules, learning_rate)
@@ -122,8 +129,11 @@ def fit(
     state = checkpoints.load(modules=modules, optimizers=optimizers) or TrainingState(
         step=0, curves="", sums={}
     )
+    if state.step:
+        print(f"{desc}: goes on from step {state.step} of {steps}", file=sys.stderr, flush=True)
     writer = CurveWriter(curves, state.curves)
     sums = dict(state.sums)
+    pause, saved = float(os.environ.get(SAVE_SECONDS, SAVE_SECONDS_DEFAULT)), time.monotonic()
 
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         for step in progress(range(state.step, steps), total=steps, desc=desc, initial=state.step):
@@ -151,12 +161,13 @@ def fit(
                 window = log_every if done % log_every == 0 else done % log_every
                 writer.write(done, {column: total / window for column, total in sums.items()})
                 sums = {}
-            if done % checkpoint_every == 0 or done == steps:
+            if done == steps or time.monotonic() - saved >= pause:
                 checkpoints.save(
                     TrainingState(step=done, curves=writer.text, sums=sums),
                     modules=modules,
                     optimizers=optimizers,
                 )
+                saved = time.monotonic()
     for module in modules.values():
         module.eval()
 

@@ -1,0 +1,91 @@
+"""Ends a stage cleanly on a signal, and its processes with it.
+
+A stage that is told to end raises ``Interrupted`` where it stands, so that its ``finally`` blocks run.
+A process whose parent was killed learns of it by asking who its parent is, a few times a second: that
+works for ``kill -9`` as well, and on every POSIX system.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WATCH_SECONDS = 0.2
+SETTLE_SECONDS = 5 * WATCH_SECONDS
+"""After this long, nothing that a killed run left behind still writes."""
+REPEAT_SECONDS = 2.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has asked the stage to end."""
+
+    next_time = "dvc repro begins it anew"
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raises ``Interrupted`` in the block when a signal comes; signals that come after it are ignored.
+
+    A signal that is ignored already (``nohup``) stays so.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """From here to the end of ``interruptible``: what is left takes less time than undoing it would."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    # Python drops what is raised inside a destructor or a callback: so ask again until it is heard.
+    again = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    raise Interrupted(number)
+
+
+@contextmanager
+def children_deaf_to_signals() -> Iterator[None]:
+    """Processes that start in the block never see the signals: their parent ends them.
+
+    Ctrl-C goes to every process of the terminal; without this each worker would print a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent(end: Callable[[], object], *, parent: int | None = None) -> None:
+    """Starts a thread that calls ``end`` once when this process' parent has died.
+
+    With ``parent`` nothing happens unless that process is the parent.
+    """
+    mine = os.getppid()
+    if parent is not None and mine != parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == mine:
+            time.sleep(WATCH_SECONDS)
+        end()
+
+    threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
