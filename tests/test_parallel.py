@@ -1,7 +1,15 @@
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
-from geobody.errors import DataError, ParamsError
+from dask_cluster import dask_cluster
+from geobody import cluster, parallel
+from geobody.errors import DataError, GeobodyError, ParamsError
 from geobody.parallel import in_parallel
+
+ROOT = Path(__file__).parents[1]
 
 
 def square(number: int) -> int:
@@ -12,13 +20,28 @@ def square(number: int) -> int:
     return number * number
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+def whereabouts(_: int) -> tuple[int, str, str]:
+    return os.getpid(), str(Path.cwd()), os.environ["OMP_NUM_THREADS"]
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    with dask_cluster(ROOT, tmp_path_factory.mktemp("cluster")) as address:
+        yield address
+
+
+@pytest.fixture(params=["one process", "two processes", "Dask"])
+def jobs(request, monkeypatch):
+    if request.param == "Dask":
+        monkeypatch.setenv(cluster.ADDRESS, request.getfixturevalue("scheduler"))
+    return 1 if request.param == "one process" else 2
+
+
 def test_results_come_in_order(jobs):
     found = list(in_parallel(square, range(10), total=10, desc="squares", jobs=jobs))
     assert found == [number * number for number in range(10)]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(("number", "kind"), [(13, DataError), (14, ParamsError)])
 def test_an_error_in_a_worker_is_the_users_error(jobs, number, kind):
     with pytest.raises(kind) as caught:
@@ -28,3 +51,52 @@ def test_an_error_in_a_worker_is_the_users_error(jobs, number, kind):
     assert str(caught.value) == str(expected.value)
     assert caught.value.exit_code == expected.value.exit_code
     assert vars(caught.value) == vars(expected.value)
+
+
+def test_a_cluster_works_in_the_callers_folder_with_one_thread(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setenv(cluster.ADDRESS, scheduler)
+    monkeypatch.setattr(parallel, "TASKS_PER_WORKER", 2)  # so that 9 tasks are three batches
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found = list(in_parallel(whereabouts, range(9), total=9, desc="whereabouts"))
+        assert os.getpid() not in {pid for pid, _, _ in found}
+        assert {(folder, threads) for _, folder, threads in found} == {(str(tmp_path / name), "1")}
+
+
+def test_a_worker_of_other_code_or_packages_refuses(scheduler, monkeypatch):
+    monkeypatch.setenv(cluster.ADDRESS, scheduler)
+    for name, value in (("code_digest", "0123"), ("package_versions", ("numpy 0.1",))):
+        with monkeypatch.context() as patch:
+            patch.setattr(cluster, name, lambda value=value: value)
+            with pytest.raises(DataError, match=r"imported other code|not numpy 0\.1"):
+                list(in_parallel(square, [1], total=1, desc="squares"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "said"), [(1, 2, "runs 2 tasks at once"), (0, 1, "no worker")]
+)
+def test_a_cluster_that_cannot_serve_is_one_line(tmp_path, monkeypatch, workers, threads, said):
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 20 if workers else 1)
+    with dask_cluster(ROOT, tmp_path, workers=workers, threads=threads) as address:
+        monkeypatch.setenv(cluster.ADDRESS, address)
+        with pytest.raises(DataError, match=said) as caught:
+            list(in_parallel(square, [1], total=1, desc="squares"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere://x"])
+def test_nobody_at_the_address_is_one_line(monkeypatch, address):
+    monkeypatch.setenv(cluster.ADDRESS, address)
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 1)
+    with pytest.raises(DataError, match=f"^GEOBODY_DASK={address}: no scheduler") as caught:
+        list(in_parallel(square, [1], total=1, desc="squares"))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setenv(cluster.ADDRESS, "tcp://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(GeobodyError, match=r"geobody\[cluster\]") as caught:
+        list(in_parallel(square, [1], total=1, desc="squares"))
+    assert caught.value.exit_code == 2
