@@ -18,11 +18,10 @@ def main(job: Job) -> str:
     from geobody.report.contact_sheet import write_sheet
     from geobody.report.metrics_json import write_json
 
-    dataset, crops = job.params.dataset, job.params.crops
+    crops = job.params.crops
     figures = write_crops(
         Index.open(job.inputs["index"]),
-        root=Path(dataset.root),
-        masks=None if dataset.masks is None else Path(dataset.masks),
+        root=Path(job.params.dataset.root),
         backgrounds=job.inputs["backgrounds"],
         output=job.outputs["crops"],
         settings=CropSettings(**crops.model_dump()),

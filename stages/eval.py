@@ -21,7 +21,7 @@ def main(job: Job) -> str:
     from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
-    from geobody.predictions import Predictions, gather
+    from geobody.predictions import Predictions, find_truth, gather
     from geobody.report import eval_figures as figures
     from geobody.report.action_table import write_action_table
     from geobody.report.metrics_json import write_json
@@ -38,7 +38,7 @@ def main(job: Job) -> str:
         )
     body, prior = BodyModel.load(job.inputs["body"]), load_prior(job.inputs["gan_prior"])
     network = load_encoder_decoder(job.inputs["encdec"])
-    truth = job.inputs["truth"]
+    truth = find_truth(job.inputs["manifest"])
 
     def predict(some: np.ndarray) -> Predictions:
         return gather(
@@ -48,7 +48,7 @@ def main(job: Job) -> str:
             lapp=read_lapp(job.inputs["embeddings"], rows=len(shards)),
             models={name: job.inputs[name] for name in ("pose_head", "controls", "smpl_regressor")},
             body=body,
-            truth=truth if (truth / "truth.parquet").exists() else None,
+            truth=truth,
         )
 
     predictions = predict(rows)

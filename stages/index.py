@@ -4,8 +4,6 @@ Reads the manifest and each sequence's ``.mat``, never a pixel: later stages tak
 they need to know about an image from this table, whatever layout the data set has on disk.
 """
 
-from pathlib import Path
-
 from stages import Job, run
 
 
@@ -17,8 +15,6 @@ def main(job: Job) -> str:
     dataset = job.params.dataset
     counts = build_index(
         manifest=job.inputs["manifest"],
-        root=Path(dataset.root),
-        masks=None if dataset.masks is None else Path(dataset.masks),
         output=job.outputs["index"],
         stride=dataset.stride,
         cameras=dataset.cameras,

@@ -11,7 +11,7 @@ from stages import Job, run
 def main(job: Job) -> str:
     """Draws the set with all cores (the result does not depend on how many), then describes it."""
     from geobody.conventions import TEST_SUBJECTS, TRAIN_SUBJECTS
-    from geobody.data.manifest import write_manifest
+    from geobody.data.manifest_writing import write_manifest
     from geobody.data.synthetic import generate
     from geobody.data.synthetic_facts import describe
     from geobody.data.synthetic_files import write_surreal, write_truth
@@ -36,6 +36,8 @@ def main(job: Job) -> str:
         image_size_px=synth.image_size_px,
         jpeg_quality=synth.jpeg_quality,
         noise_std=synth.noise_std,
+        evaluation_bodies=synth.evaluation_bodies,
+        evaluation_poses=synth.evaluation_poses,
     )
     write_truth(job.outputs["truth"], performances)
     surreal = write_surreal(
@@ -46,7 +48,7 @@ def main(job: Job) -> str:
         sequences={"train": synth.surreal_sequences, "val": synth.surreal_val_sequences},
         frames=synth.surreal_frames,
     )
-    write_manifest(job.outputs["manifest"], {"images": images, "masks": masks})
+    write_manifest(job.outputs["manifest"])
     facts = {**describe(performances), "surreal": surreal}
     write_json(job.outputs["metrics"], facts)
     people_sheet(

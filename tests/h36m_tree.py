@@ -13,7 +13,7 @@ import scipy.io
 
 from crop_fixtures import STANDING_MM
 from geobody.conventions import H36M_PARENTS
-from geobody.data.manifest import write_manifest
+from geobody.data.manifest_writing import write_manifest
 
 FOCAL_PX = 145.0
 
@@ -22,13 +22,26 @@ FOCAL_PX = 145.0
 class Tree:
     """Where the parts of the tree are."""
 
-    images: Path
-    masks: Path
-    manifest: Path
+    root: Path
+
+    @property
+    def images(self) -> Path:
+        """Folder of the image sequences."""
+        return self.root / "images"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the masks."""
+        return self.root / "masks"
+
+    @property
+    def manifest(self) -> Path:
+        """File that lists the others."""
+        return self.root / "manifest.parquet"
 
     def write_manifest(self) -> None:
         """Lists the files as they are now."""
-        write_manifest(self.manifest, {"images": self.images, "masks": self.masks})
+        write_manifest(self.manifest)
 
 
 def camera_of(number: int, *, width: int = 128, height: int = 120) -> dict[str, np.ndarray]:
@@ -94,20 +107,19 @@ def write_tree(
 ) -> Tree:
     """Writes images, masks, ``.mat`` files and the manifest.
 
-    ``layout`` "thesis": images/<folder>/ with the .mat inside, masks/<folder>/*.png. "matlab": images/,
-    masks/ (jpg) and annotations/ side by side under one root. ``extra`` fields go into every .mat.
+    ``layout`` "thesis": the .mat beside the images, masks as .png. "matlab": the .mat under annotations/,
+    masks as .jpg. ``extra`` fields go into every .mat.
     """
     thesis = layout == "thesis"
-    root = folder / "images" if thesis else folder / "h36m"
-    masks = folder / "masks" if thesis else root / "masks"
+    tree = Tree(folder / "h36m")
     for s in subjects:
         for a in actions:
             joints = poses(s, a, frames)
             for c in cameras:
                 name = f"s_{s:02d}_act_{a:02d}_subact_01_ca_{c:02d}"
-                image_folder = root / name if thesis else root / "images" / name
-                meta_folder = root / name if thesis else root / "annotations" / name
-                for place in (image_folder, meta_folder, masks / name):
+                image_folder = tree.images / name
+                meta_folder = image_folder if thesis else tree.root / "annotations" / name
+                for place in (image_folder, meta_folder, tree.masks / name):
                     place.mkdir(parents=True, exist_ok=True)
                 camera = {**camera_of(c), **(extra or {})}
                 scipy.io.savemat(meta_folder / "h36m_meta.mat", {"pose3d_world": joints, **camera})
@@ -121,8 +133,7 @@ def write_tree(
                     cv2.imwrite(
                         str(image_folder / f"{stem}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]
                     )
-                    cv2.imwrite(str(masks / name / (f"{stem}.png" if thesis else f"{stem}.jpg")), mask)
-    tree = Tree(root, masks, folder / "manifest.parquet")
+                    cv2.imwrite(str(tree.masks / name / (f"{stem}.png" if thesis else f"{stem}.jpg")), mask)
     tree.write_manifest()
     return tree
 

@@ -16,12 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def run_stage(
     tree: Tree, folder: Path, name: str, *, crops: dict[str, Any] | None = None, **dataset: Any
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m stages.NAME` in ``folder``, with the tree's paths and subjects 1 and 9 in the params."""
+    """`python -m stages.NAME` in ``folder``, with the tree's path and subjects 1 and 9 in the params."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["dataset"] |= {
-        "root": str(tree.images),
-        "masks": str(tree.masks),
-        "manifest": str(tree.manifest),
+        "root": str(tree.root),
         "train_subjects": [1],
         "test_subjects": [9],
         **dataset,

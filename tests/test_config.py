@@ -68,10 +68,10 @@ def test_a_profile_changes_only_keys_that_exist(profile: str) -> None:
         ("seed: 0", "seed: 1.5", "seed: 1.5 is wrong"),
         ("seed: 0", "seed: 0\nseed: 1", "stands twice"),
         ("seed: 0", "seed: [0", "is no YAML"),
-        ("truth: data/synthetic/truth", "truth: 3", "dataset.truth: 3 is wrong"),
+        ("generate: [embedded]", "generate: [open]", "generate.0: 'open' is wrong"),
         ("backgrounds:\n  frames: 40\n", "", "backgrounds: missing"),
         ("  root: data/synthetic/surreal", '  root: ""', "prior.root: '' is wrong"),
-        ("masks: data/synthetic/masks", 'masks: ""', "dataset.masks: '' is wrong"),
+        ("root: data/synthetic\n", "root: 3\n", "dataset.root: 3 is wrong"),
         ("model: data/body/open_1723.npz", 'model: ""', "body.model: '' is wrong"),
         (
             "    - 9\n    - 11\n",

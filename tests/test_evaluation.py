@@ -4,6 +4,7 @@ The recomputation below is written out in plain numpy, one image at a time, and 
 the package but the names of the columns.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from capsule_body import capsule_body, write_capsule_body
 from crop_fixtures import write_fake_shards
 from geobody.conventions import H36M_ACTIONS
 from geobody.data.crops import CropShards
+from geobody.data.manifest import SCHEMA, bytes_and_sha256
 from geobody.evaluation import facing_deg
 from geobody.models.controls import save_controls
 from geobody.models.encoder_decoder import make_encoder_decoder
@@ -34,11 +36,15 @@ from geobody.models.pose_cnn import PoseCNN
 from geobody.models.pose_head import build_pose_head, save_pose_head
 from geobody.models.prior import PosePrior
 from geobody.models.regressor import SmplRegressor
+from geobody.predictions import TRUTH
 from geobody.training.checkpoint import save_weights
 from geobody.training.determinism import seeded
 
 ROOT = Path(__file__).resolve().parents[1]
 PREDICTIONS, METRICS = "data/eval/predictions.parquet", "metrics/eval.json"
+BODY = functools.cache(capsule_body)
+FURTHER = "data/eval/evaluation_bodies.parquet"
+SUBJECTS = (1, 9, 11, 101, 140)
 FIGURES = ("skeletons", "novel_views", "bodies", "errors")
 
 
@@ -50,7 +56,7 @@ def fabricate(folder: Path) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     body_path = write_capsule_body(folder / params["body"]["model"])
     assert body_path.exists()
-    crops = write_fake_shards(folder / "data/crops", subjects=(1, 9, 11), actions=(2, 14), frames=3, seed=5)
+    crops = write_fake_shards(folder / "data/crops", subjects=SUBJECTS, actions=(2, 14), frames=3, seed=5)
     shards = CropShards.open(crops)
     rng = np.random.default_rng(0)
     embeddings = folder / "data/embeddings"
@@ -60,6 +66,7 @@ def fabricate(folder: Path) -> Path:
     with seeded(0, "fabricate"):
         _models(folder / "data/models", shards)
         write_truth(folder / "data/synthetic/truth", rng)
+    list_truth(folder / "data/synthetic")
     _surreal(folder / "data/synthetic/surreal", rng)
     return folder
 
@@ -105,7 +112,7 @@ def _models(folder: Path, shards: CropShards) -> None:
 def write_truth(folder: Path, rng: np.random.Generator) -> None:
     """Poses of every instant that ``fabricate`` shows; roots in all directions."""
     folder.mkdir(parents=True)
-    moments = [(s, a, 1, f) for s in (1, 9, 11) for a in (2, 14) for f in (1, 2, 3)]
+    moments = [(s, a, 1, f) for s in SUBJECTS for a in (2, 14) for f in (1, 2, 3)]
     pose = rng.normal(size=(len(moments), 24, 3)) * 0.2
     pose[:, 0] = Rotation.from_matrix(random_rotations(len(moments)).numpy()).as_rotvec()
     columns = {
@@ -115,6 +122,14 @@ def write_truth(folder: Path, rng: np.random.Generator) -> None:
     columns["pose"] = pa.array(pose.reshape(-1, 72).tolist(), pa.list_(pa.float32(), 72))
     columns["betas"] = pa.array(rng.normal(size=(len(moments), 10)).tolist(), pa.list_(pa.float32(), 10))
     pq.write_table(pa.table(columns), folder / "truth.parquet")
+
+
+def list_truth(root: Path) -> None:
+    """Writes the manifest of a data set of which eval needs the truth alone; without one, an empty manifest."""
+    files = [(path, *bytes_and_sha256(root / path)) for path in (TRUTH,) if (root / path).exists()]
+    columns = list(zip(*files, strict=True)) or [[], [], []]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+    pq.write_table(pa.table(arrays, schema=SCHEMA), root / "manifest.parquet")
 
 
 def _surreal(root: Path, rng: np.random.Generator) -> None:
@@ -210,7 +225,7 @@ def over_images(
 
 def skin(theta: np.ndarray, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and the pelvis of the capsule body, metres: SMPL's equations, joint by joint."""
-    data = capsule_body()
+    data = BODY()
     v = data["v_template"] + data["shapedirs"] @ betas
     joints = data["J_regressor"] @ v
     local = [Rotation.from_rotvec(theta[3 * k : 3 * k + 3]).as_matrix() for k in range(24)]
@@ -286,6 +301,40 @@ def test_body_numbers_are_those_of_the_table(metrics: dict, table: dict, section
         assert said[name] == pytest.approx(value, rel=1e-4, abs=0.01), name
 
 
+@pytest.fixture(scope="module")
+def further(run: Path) -> dict[str, np.ndarray]:
+    read = pq.read_table(run / FURTHER)
+    return {name: np.array(read.column(name).to_pylist()) for name in read.column_names}
+
+
+@pytest.mark.parametrize(("section", "who"), [("smpl", "pred"), ("mean_body", "mean_body")])
+def test_bodies_for_evaluation_alone_have_a_section_of_their_own(
+    metrics: dict, further: dict, section: str, who: str
+) -> None:
+    said = (metrics["smpl"] if section == "smpl" else metrics["controls"][section])["evaluation"]
+    assert set(further["subject"]) == {101, 140}
+    assert (said["bodies"], said["poses"], said["images"]) == (2, 12, 48)
+    names = [f"{kind}_{end}" for kind in ("theta", "betas") for end in (who, "true")]
+    numbers = [
+        body_numbers(*(further[names[k]][i] for k in (0, 2, 1, 3))) for i in range(len(further["key"]))
+    ]
+    for name in ("pve_mm", "p_pve_mm", "t_pve_mm"):
+        assert said[name] == pytest.approx(np.mean([n[name] for n in numbers]), rel=1e-4, abs=0.01), name
+
+
+def test_joints_on_bodies_for_evaluation_alone_are_those_of_their_table(metrics: dict, further: dict) -> None:
+    true = further["joints_true_mm"].reshape(-1, 17, 3)
+    for said, column in (
+        (metrics["pose"], "joints_pred_mm"),
+        (metrics["smpl"], "smpl_joints_pred_mm"),
+        (metrics["controls"]["cnn_all"], "joints_cnn_all_mm"),
+    ):
+        predicted = further[column].reshape(-1, 17, 3)
+        numbers = [pose_numbers(p, t) for p, t in zip(predicted, true, strict=True)]
+        for name in ("mpjpe_17_mm", "n_mpjpe_17_mm", "p_mpjpe_17_mm"):
+            assert said["evaluation"][name] == pytest.approx(np.mean([n[name] for n in numbers]), rel=2e-5)
+
+
 def test_joints_of_the_body_are_those_of_its_theta_and_beta(table: dict) -> None:
     regressor = capsule_body()["J_regressor_h36m"]
     for i in range(0, len(table["key"]), 7):
@@ -351,7 +400,9 @@ def test_the_table_has_each_test_image_once_and_says_what_was_tested(
     metrics: dict, table: dict, run: Path
 ) -> None:
     shards = CropShards.open(run / "data/crops")
-    assert sorted(table["key"].tolist()) == sorted(shards.table["key"][~shards.table["is_train"]].tolist())
+    assert sorted(table["key"].tolist()) == sorted(
+        shards.table["key"][np.isin(shards.table["subject"], [9, 11])].tolist()
+    )
     assert metrics["test"]["images"] == len(table["key"]) == 48
     assert metrics["test"]["subjects"] == "S9 S11"
     assert metrics["test"]["stride_frames"] == 1
@@ -362,6 +413,7 @@ def test_the_table_has_each_test_image_once_and_says_what_was_tested(
 def test_figures_are_small_and_a_second_run_repeats_every_byte(run: Path) -> None:
     paths = [
         run / PREDICTIONS,
+        run / FURTHER,
         run / METRICS,
         *(run / f"metrics/figures/eval_{name}.png" for name in FIGURES),
     ]
@@ -379,13 +431,15 @@ def test_a_set_without_truth_has_every_number_that_needs_none(run: Path, tmp_pat
     (folder / "data").mkdir()
     for name in ("body", "crops", "embeddings", "models"):
         (folder / "data" / name).symlink_to(run / "data" / name)
-    (folder / "data/synthetic/truth").mkdir(parents=True)
+    (folder / "data/synthetic").mkdir()
+    list_truth(folder / "data/synthetic")
     (folder / "data/synthetic/surreal").symlink_to(run / "data/synthetic/surreal")
     done = run_eval(folder)
     assert done.returncode == 0, done.stderr
     known, unknown = (json.loads((f / METRICS).read_text()) for f in (run, folder))
     assert unknown["pose"] == known["pose"]
     assert "pve_mm" not in unknown["smpl"] and "mean_body" not in unknown["controls"]
+    assert "pve_mm" not in unknown["smpl"]["evaluation"]
     assert unknown["smpl"]["n_mpjpe_17_mm"] == known["smpl"]["n_mpjpe_17_mm"]
     assert pq.read_table(folder / PREDICTIONS).column("theta_true").null_count == 48
 
@@ -397,13 +451,19 @@ def test_truth_that_lacks_an_image_is_a_data_error(run: Path, tmp_path: Path) ->
         pq.write_table(pq.read_table(truth).slice(0, 9), truth)
         done = run_eval(run)
         assert done.returncode == 3
+        assert "truth.parquet: does not match the manifest" in done.stderr
+        list_truth(run / "data/synthetic")
+        done = run_eval(run)
+        assert done.returncode == 3
         assert "truth.parquet: knows no" in done.stderr
         truth.write_bytes(whole[:100])
+        list_truth(run / "data/synthetic")
         done = run_eval(run)
         assert done.returncode == 3
         assert "truth.parquet: holds no truth" in done.stderr
     finally:
         truth.write_bytes(whole)
+        list_truth(run / "data/synthetic")
 
 
 def test_facing_is_zero_towards_the_camera_and_180_away() -> None:

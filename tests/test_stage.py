@@ -109,7 +109,7 @@ def test_a_missing_input_whose_stage_is_left_out_is_for_the_user_to_put_there(
     (workplace / "data/synthetic/manifest.parquet").unlink()
     for text, cure in (
         (params, "make it with: dvc repro synth"),
-        (params.replace("    - synthetic\n", "", 1).replace("generate:\n  root", "generate: []\n  root"),
+        (params.replace("generate: [embedded]", "generate: []"),
          "put it there, or mend its path in params.yaml"),
     ):  # fmt: skip
         (workplace / "params.yaml").write_text(text)
@@ -176,9 +176,7 @@ def test_scratch_is_found_again_by_the_same_work_alone(workplace: Path, change: 
     assert seen[0] == seen[1]
     if change == "params":
         text = (workplace / "params.yaml").read_text()
-        (workplace / "params.yaml").write_text(
-            text.replace("truth: data/synthetic/truth", "truth: elsewhere")
-        )
+        (workplace / "params.yaml").write_text(text.replace("stride: 1", "stride: 2", 1))
     else:
         (workplace / "data/index/images.parquet").write_bytes(b"other rows")
     start(interrupted)

@@ -1,29 +1,64 @@
 """The truth of the synthetic set is written by synth, read by eval, and known to nobody between."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from geobody.config import load_params
 from geobody.data import h36m
+from geobody.data.manifest import read_manifest
 from geobody.dependencies import ROOT, stage_modules
 from geobody.paths import STAGES
-from h36m_tree import camera_of, poses
+from geobody.stage import resolve
+from h36m_tree import camera_of, poses, write_tree
+from stage_runner import run_stage
 
-TRUTH_PATHS = {"${dataset.truth}", "data/synthetic/truth"}
+TRUTH = "data/synthetic/truth"
 TRAINED = sorted(set(STAGES) - {"synth", "eval"})
+KNOWS_THE_ROOT = {"index", "backgrounds", "crops"}
 READS_TRUTH = re.compile(
-    r"truth\.parquet|synthetic/truth|\b(read|write)_truth\b|\.truth\b|\[[\"']truth[\"']\]|TRUTH_SCHEMA"
+    r"truth\.parquet|truth/truth|synthetic/truth|\b(read|write|find)_truth\b|\.truth\b|\[[\"']truth[\"']\]"
+    r"|TRUTH_SCHEMA|\bTRUTH\b"
 )
 
 
-def test_the_truth_is_an_output_of_synth_and_an_input_of_eval_alone() -> None:
-    readers = {name for name, spec in STAGES.items() if TRUTH_PATHS & set(spec.inputs.values())}
-    writers = {name for name, spec in STAGES.items() if TRUTH_PATHS & set(spec.written().values())}
-    assert (readers, writers) == ({"eval"}, {"synth"})
-    for name, spec in STAGES.items():  # nor through a folder around it
-        around = [path for path in spec.inputs.values() if "data/synthetic/truth".startswith(f"{path}/")]
-        assert not around, name
+def test_the_truth_is_an_output_of_synth_and_reaches_a_stage_through_the_manifest_alone() -> None:
+    params = load_params(ROOT / "params.yaml")
+    writers = {name for name, spec in STAGES.items() if TRUTH in spec.written().values()}
+    assert writers == {"synth"}
+    for name, spec in STAGES.items():  # neither itself nor a folder around it is an input
+        inputs = [resolve(path, params) for path in spec.inputs.values()]
+        assert not [path for path in inputs if path == Path(TRUTH) or path in Path(TRUTH).parents], name
+
+
+def test_no_training_knows_where_the_data_set_is() -> None:
+    manifest = STAGES["index"].inputs["manifest"]
+    knowing = {n for n, s in STAGES.items() if manifest in s.inputs.values() or "dataset" in s.sections}
+    assert knowing == KNOWS_THE_ROOT | {"eval"}
+
+
+def test_what_the_trainings_read_is_the_same_bytes_whatever_the_truth_says(tmp_path: Path) -> None:
+    found = []
+    for truth in (b"one truth", b"another", None):
+        folder = tmp_path / str(truth)
+        tree = write_tree(folder, subjects=(1, 9), frames=3, cameras=(1, 2))
+        file = tree.root / "truth/truth.parquet"
+        file.parent.mkdir()
+        file.write_bytes(truth or b"gone")
+        tree.write_manifest()
+        listed = [path for batch in read_manifest(tree.manifest) for path in batch.to_pylist()]
+        assert "truth/truth.parquet" in listed
+        if truth is None:
+            file.unlink()
+        work = folder / "work"
+        for stage in ("index", "backgrounds", "crops"):
+            done = run_stage(tree, work, stage, cameras=[1, 2])
+            assert done.returncode == 0, done.stderr
+        found.append({p.relative_to(work): p.read_bytes() for p in work.glob("data/**/*") if p.is_file()})
+    assert len(found[0]) > 8
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("name", TRAINED)

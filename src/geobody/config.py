@@ -63,8 +63,6 @@ class Schedule(Section):
 class Body(Section):
     """The body model and, when it is the open one, how it is built."""
 
-    generate: tuple[Literal["open"], ...] = ("open",)
-    """[open] builds the open body; [] when ``model`` is a licensed file."""
     model: PathName = "data/body/open_1723.npz"
     """File of the body that every later stage uses."""
     bodies: Annotated[int, Field(ge=30, le=20_000)] = 1200
@@ -98,12 +96,26 @@ class Synth(Section):
     """Quality of the images, as libjpeg counts it."""
     noise_std: Annotated[float, Field(ge=0, le=32)] = 2.5
     """Sensor noise at mid grey, in grey levels of 255."""
+    motions: PathName = "data/motions"
+    """Folder of takes: .npz as committed, or your own .bvh and DeepMimic .txt clips."""
+    evaluation_bodies: Annotated[int, Field(ge=0, le=899)] = 40
+    """Further bodies for evaluation alone, numbered from 101 on; 0 leaves them out."""
+    evaluation_poses: Annotated[int, Field(ge=0, validate_default=True)] = 400
+    """Poses that they take between them; at least one each."""
     surreal_sequences: Count = 300
     """Sequences of poses and shapes that the prior is trained on, in SURREAL's layout."""
     surreal_val_sequences: Count = 40
     """Sequences of other takes, performances and shapes that the prior is judged on."""
     surreal_frames: Count = 30
     """Frames of each of them."""
+
+    @field_validator("evaluation_poses")
+    @classmethod
+    def _each_body_has_a_pose(cls, value: int, info: ValidationInfo) -> int:
+        bodies = info.data.get("evaluation_bodies")
+        if bodies is not None and (value < bodies or (bodies == 0 and value)):
+            raise ValueError(f"must be at least evaluation_bodies ({bodies}), and 0 with 0 bodies")
+        return value
 
 
 class Exclusion(Section):
@@ -118,16 +130,8 @@ class Exclusion(Section):
 class Dataset(Section):
     """Where the images are and which of them are used."""
 
-    generate: tuple[Literal["synthetic"], ...] = ("synthetic",)
-    """[synthetic] makes the embedded set; [] when the paths below name a real one."""
-    root: PathName = "data/synthetic/images"
-    """Folder of the image sequences."""
-    masks: PathName | None = "data/synthetic/masks"
-    """Folder of the masks, in the same tree; null when there are none: difference masks serve then."""
-    manifest: PathName = "data/synthetic/manifest.parquet"
-    """List of the files with size and hash: what DVC depends on instead of the images."""
-    truth: PathName = "data/synthetic/truth"
-    """theta, beta and translation of every frame, read by ``eval`` alone."""
+    root: PathName = "data/synthetic"
+    """Folder that holds images/, perhaps masks/ and annotations/, and manifest.parquet, which lists them."""
     stride: Count = 1
     """Frames 1, 1 + stride, 1 + 2 stride, ... are used."""
     cameras: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 3, 4)
@@ -400,6 +404,8 @@ class Params(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Every random draw of every stage starts here."""
+    generate: tuple[Literal["embedded"], ...] = ("embedded",)
+    """[embedded] makes the open body and the synthetic set; [] when the paths below name other ones."""
     body: Body
     synth: Synth
     dataset: Dataset

@@ -33,6 +33,7 @@ class StageSpec:
         return {**self.outputs, **self.metrics, **self.curves, **self.tables, **self.figures}
 
 
+MANIFEST = "${dataset.root}/manifest.parquet"
 INDEX = "data/index"
 CROPS = "data/crops"
 EMBEDDINGS = "data/embeddings"
@@ -45,12 +46,12 @@ STAGES: Final[dict[str, StageSpec]] = {
         outputs={"body": "data/body"},
         metrics={"metrics": "metrics/body.json"},
         figures={"figure": "metrics/figures/body.png"},
-        per="body.generate",
+        per="generate",
     ),
     "synth": StageSpec(
         "A synthetic multi-view data set in Human3.6M's layout, with its truth kept apart.",
         ("synth", "seed"),
-        inputs={"body": "${body.model}", "motions": "data/motions"},
+        inputs={"body": "${body.model}", "motions": "${synth.motions}"},
         outputs={
             "images": "data/synthetic/images",
             "masks": "data/synthetic/masks",
@@ -60,19 +61,19 @@ STAGES: Final[dict[str, StageSpec]] = {
         },
         metrics={"metrics": "metrics/synth.json"},
         figures={"figure": "metrics/figures/synth.png"},
-        per="dataset.generate",
+        per="generate",
     ),
     "index": StageSpec(
         "One row per image: cameras, poses, splits and exclusions.",
         ("dataset",),
-        inputs={"manifest": "${dataset.manifest}"},
+        inputs={"manifest": MANIFEST},
         outputs={"index": INDEX},
         metrics={"metrics": "metrics/index.json"},
     ),
     "backgrounds": StageSpec(
         "Per subject and camera, the pixelwise median.",
         ("dataset", "backgrounds"),
-        inputs={"index": INDEX, "manifest": "${dataset.manifest}"},
+        inputs={"index": INDEX, "manifest": MANIFEST},
         outputs={"backgrounds": "data/backgrounds"},
         metrics={"metrics": "metrics/backgrounds.json"},
         figures={"figure": "metrics/figures/backgrounds.png"},
@@ -82,7 +83,7 @@ STAGES: Final[dict[str, StageSpec]] = {
         ("dataset", "crops"),
         inputs={
             "index": INDEX,
-            "manifest": "${dataset.manifest}",
+            "manifest": MANIFEST,
             "backgrounds": "data/backgrounds",
         },
         outputs={"crops": CROPS},
@@ -158,7 +159,7 @@ STAGES: Final[dict[str, StageSpec]] = {
             "smpl_regressor": f"{MODELS}/smpl_regressor.safetensors",
             "body": "${body.model}",
             "surreal": "${prior.root}",
-            "truth": "${dataset.truth}",
+            "manifest": MANIFEST,
         },
         outputs={
             "predictions": "data/eval/predictions.parquet",

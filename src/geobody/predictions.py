@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from geobody.body.model import BodyModel
 from geobody.conventions import N_BETAS, SMPL_JOINTS
 from geobody.data.crops import CropShards
+from geobody.data.manifest import check_file, read_hashes
 from geobody.errors import DataError
 from geobody.models.controls import load_mean_body, load_mean_pose, predict_cnn
 from geobody.models.pose_head import predict_pose
@@ -46,7 +47,10 @@ SCALARS: Final = (
 )  # fmt: skip
 """Measured on some images only; null on the others."""
 
-_TRUTH_CURE = "make it with `dvc repro synth`, or empty params.yaml: dataset.generate for a set without truth"
+TRUTH: Final = "truth/truth.parquet"
+"""Where a data set's root holds theta and beta of the people in the images; only a synthetic set does."""
+
+_TRUTH_CURE = "make it with `dvc repro synth`, or take it away and write the manifest without it"
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def gather(
     """Predictions of crops ``rows``.
 
     ``models`` holds the files of stages pose_head, controls and smpl_regressor; ``l3d`` and
-    ``lapp`` are the embeddings of all crops; ``truth`` is the folder with ``truth.parquet``, or
+    ``lapp`` are the embeddings of all crops; ``truth`` is the file of `find_truth`, or
     None where theta and beta are not known.
     """
     table, n = shards.table, len(rows)
@@ -151,16 +155,24 @@ def gather(
     return Predictions(columns)
 
 
-def read_truth(folder: Path | None, shards: CropShards, rows: NDArray[np.int64]) -> dict[str, NDArray]:
+def find_truth(manifest: Path) -> Path | None:
+    """The truth's file, if the data set's manifest lists one. Raises DataError if its bytes are not those."""
+    expected = read_hashes(manifest, suffix=TRUTH).get(TRUTH)
+    if expected is None:
+        return None
+    check_file(manifest.parent / TRUTH, expected)
+    return manifest.parent / TRUTH
+
+
+def read_truth(path: Path | None, shards: CropShards, rows: NDArray[np.int64]) -> dict[str, NDArray]:
     """``theta_true`` (N,72), the root turned from the world into each crop, and ``betas_true`` (N,10).
 
     NaN where nothing is known. Raises DataError if the file lacks one of the images.
     """
     n = len(rows)
     unknown = {"theta_true": np.full((n, N_THETA), np.nan), "betas_true": np.full((n, N_BETAS), np.nan)}
-    if folder is None:
+    if path is None:
         return unknown
-    path = folder / "truth.parquet"
     try:
         table = pq.read_table(path, columns=["subject", "action", "subaction", "frame", "pose", "betas"])
         names = [table.column(name).to_numpy() for name in ("subject", "action", "subaction", "frame")]

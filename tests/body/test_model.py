@@ -211,7 +211,8 @@ def test_a_stage_with_a_broken_body_ends_in_one_line_and_leaves_nothing(tmp_path
         tmp_path / "mine.npz", allow_pickle=False, **{**capsule_body(), "meta": np.array(json.dumps([1]))}
     )
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["body"] |= {"generate": [], "model": "mine.npz"}
+    params["body"] |= {"model": "mine.npz"}
+    params["generate"] = []
     done = run_with(params, tmp_path, "synth")
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith("error: mine.npz: meta is no JSON object; ")

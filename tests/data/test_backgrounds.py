@@ -24,7 +24,7 @@ from stage_runner import run_stage
 def make_index(tree: Tree) -> Index:
     output = tree.manifest.parent / "index"
     subjects = {"train_subjects": (1,), "test_subjects": (9,)}
-    build_index(manifest=tree.manifest, root=tree.images, masks=tree.masks, output=output, **subjects)
+    build_index(manifest=tree.manifest, output=output, **subjects)
     return Index.open(output)
 
 
@@ -55,7 +55,7 @@ def test_spread_is_even_and_bounded(n, count):
 
 def test_the_room_is_found_without_the_people(tmp_path):
     tree = write_tree(tmp_path, subjects=(1, 9), actions=(2, 3, 4), frames=7)
-    paths = write_backgrounds(make_index(tree), root=tree.images, output=tmp_path / "b", frames=21)
+    paths = write_backgrounds(make_index(tree), root=tree.root, output=tmp_path / "b", frames=21)
     assert [path.name for path in paths] == [background_name(s, c) for s in (1, 9) for c in (1, 2, 3, 4)]
     for s in (1, 9):
         for c in (1, 2, 3, 4):
@@ -77,7 +77,7 @@ def test_no_more_frames_are_read_than_asked_for(tmp_path, monkeypatch):
         return np.zeros((120, 128, 3), np.uint8)
 
     monkeypatch.setattr(backgrounds, "read_image", spy)
-    write_backgrounds(make_index(tree), root=tree.images, output=tmp_path / "b", frames=6, jobs=1)
+    write_backgrounds(make_index(tree), root=tree.root, output=tmp_path / "b", frames=6, jobs=1)
     assert len(read) == 12
     assert len({path.parent for path in read}) == 4
 
@@ -86,17 +86,19 @@ def test_bytes_are_the_same_for_any_number_of_workers(tmp_path):
     tree = write_tree(tmp_path, subjects=(1, 9), frames=5)
     index = make_index(tree)
     for jobs in (1, 2):
-        write_backgrounds(index, root=tree.images, output=tmp_path / f"b{jobs}", frames=4, jobs=jobs)
+        write_backgrounds(index, root=tree.root, output=tmp_path / f"b{jobs}", frames=4, jobs=jobs)
     for path in (tmp_path / "b1").iterdir():
         assert path.read_bytes() == (tmp_path / "b2" / path.name).read_bytes()
 
 
 def test_the_figure_puts_subjects_in_columns_and_cameras_in_rows(tmp_path):
     colours = {(1, 1): (200, 40, 40), (1, 2): (40, 200, 40), (9, 1): (40, 40, 200)}
+    cv2.imwrite(str(tmp_path / background_name(101, 1)), np.full((50, 60, 3), (7, 90, 7), np.uint8))
     for (subject, camera), colour in colours.items():
         path = tmp_path / background_name(subject, camera)
         cv2.imwrite(str(path), np.full((50, 60, 3), colour[::-1], np.uint8))
     figure = background_figure(sorted(tmp_path.iterdir()))
+    assert not (figure == (7, 90, 7)).all(-1).any()  # bodies for evaluation alone are left out
     corner = {}
     for key, colour in colours.items():
         place = np.argwhere((figure == colour).all(-1))

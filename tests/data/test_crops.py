@@ -2,6 +2,7 @@ import json
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,23 +33,20 @@ def prepare(folder, **kwargs):
     tree = write_tree(folder, **{"subjects": (1, 9), "frames": 9, **kwargs})
     build_index(
         manifest=tree.manifest,
-        root=tree.images,
-        masks=tree.masks,
         output=folder / "index",
         train_subjects=(1,),
         test_subjects=(9,),
     )
     index = Index.open(folder / "index")
-    write_backgrounds(index, root=tree.images, output=folder / "backgrounds", frames=9, jobs=1)
+    write_backgrounds(index, root=tree.root, output=folder / "backgrounds", frames=9, jobs=1)
     return tree, index, folder / "backgrounds"
 
 
-def crop(prepared, output, *, masks=True, jobs=1, **changes):
+def crop(prepared, output, *, jobs=1, **changes):
     tree, index, backgrounds = prepared
     return write_crops(
         index,
-        root=tree.images,
-        masks=tree.masks if masks else None,
+        root=tree.root,
         backgrounds=backgrounds,
         output=output,
         settings=CropSettings(**{**vars(SETTINGS), **changes}),
@@ -249,13 +247,16 @@ def test_difference_masks_find_the_person(plain, tmp_path):
 
 
 def test_without_masks_the_difference_stands_in(plain, tmp_path):
-    figures = crop(plain, tmp_path / "crops", masks=False)
+    tree, index, backgrounds = plain
+    none = pa.nulls(len(index), pa.string())
+    unmasked = Index(index.images.set_column(3, "mask", none), index.folders, index.cameras)
+    figures = crop((tree, unmasked, backgrounds), tmp_path / "crops")
     shards = CropShards.open(tmp_path / "crops")
     np.testing.assert_array_equal(shards.masks, shards.masks_diff)
     assert figures["dataset_masks"] == 0
     assert "difference_mask_iou" not in figures
     with pytest.raises(ParamsError, match=r"crops\.centre: mask"):
-        crop(plain, tmp_path / "other", masks=False, centre="mask")
+        crop((tree, unmasked, backgrounds), tmp_path / "other", centre="mask")
     assert not (tmp_path / "other").exists()
 
 
@@ -333,6 +334,15 @@ def test_rows_and_views_of_shards(tmp_path):
     assert shards.views(subjects=[5], split="test").shape == (0, 4)
     assert not shards.images.flags.writeable
     assert isinstance(shards.images, np.memmap)
+
+
+def test_bodies_for_evaluation_alone_are_in_a_split_of_their_own(tmp_path):
+    shards = CropShards.open(write_fake_shards(tmp_path / "crops", subjects=(1, 9, 101, 140)))
+    subject = shards.table["subject"]
+    for split, people in {"train": [1], "test": [9], "evaluation": [101, 140]}.items():
+        np.testing.assert_array_equal(shards.rows(split=split), np.flatnonzero(np.isin(subject, people)))
+        views = shards.views(split=split)
+        assert len(views) == 4 * len(people) and np.isin(subject[views], people).all()
 
 
 def test_views_leave_out_instants_that_a_camera_missed(tmp_path):

@@ -23,8 +23,6 @@ def tree(tmp_path):
 def build(tree, output, **changes):
     settings = {
         "manifest": tree.manifest,
-        "root": tree.images,
-        "masks": tree.masks,
         "output": output,
         "train_subjects": (1,),
         "test_subjects": (9,),
@@ -43,10 +41,23 @@ def test_a_row_per_image_sorted_with_its_pose(tree, tmp_path):
     for i, key in enumerate(keys):
         subject, action, frame = int(key[2:4]), int(key[9:11]), int(key[-6:])
         np.testing.assert_allclose(joints[i], poses(subject, action, 5)[frame - 1], atol=1e-3)
-        assert (tree.images / index.column("image")[i]).is_file()
-        assert (tree.masks / index.column("mask")[i]).is_file()
+        assert (tree.root / index.column("image")[i]).is_file()
+        assert (tree.root / index.column("mask")[i]).is_file()
         assert index.column("split")[i] == ("train" if subject == 1 else "test")
         assert index.folders[index.column("sequence_id")[i]] == key[:-7]
+
+
+def test_bodies_for_evaluation_alone_are_a_split_whatever_the_params_name(tmp_path):
+    tree = write_tree(tmp_path, subjects=(1, 9, 101, 140), cameras=(1, 2), frames=2)
+    counts = build(tree, tmp_path / "index", cameras=(1, 2))
+    assert (counts["images_train"], counts["images_test"], counts["images_evaluation"]) == (4, 4, 8)
+    assert counts["images_per_subject"]["subject_140"] == 4
+    index = Index.open(tmp_path / "index")
+    subjects = index.column("subject").tolist()
+    assert subjects == sorted(subjects)
+    for subject, split, key in zip(subjects, index.column("split"), index.column("key"), strict=True):
+        assert split == {1: "train", 9: "test"}.get(subject, "evaluation")
+        assert key.startswith(f"s_{subject:02d}_act_02_")
 
 
 def test_an_instant_is_what_all_cameras_saw_at_once(tree, tmp_path):
@@ -104,7 +115,7 @@ def test_both_layouts_give_the_same_rows(tmp_path):
         np.testing.assert_allclose(cameras[0].distortion, [-0.1, 0.01, 0, 0.001, 0])
     assert tables[0].drop(["image", "mask"]).equals(tables[1].drop(["image", "mask"]))
     assert tables[1]["image"][0].as_py() == f"images/{S1}/{S1}_000001.jpg"
-    assert tables[1]["mask"][0].as_py() == f"{S1}/{S1}_000001.jpg"
+    assert tables[1]["mask"][0].as_py() == f"masks/{S1}/{S1}_000001.jpg"
 
 
 def test_bytes_repeat(tree, tmp_path):
@@ -121,8 +132,12 @@ def test_no_pixel_is_read(tree, tmp_path):
 
 
 def test_without_masks_rows_have_none(tree, tmp_path):
-    build(tree, tmp_path / "index", masks=None)
-    assert set(Index.open(tmp_path / "index").column("mask").tolist()) == {None}
+    shutil.rmtree(tree.masks)
+    tree.write_manifest()
+    build(tree, tmp_path / "index")
+    index = Index.open(tmp_path / "index")
+    assert set(index.column("mask").tolist()) == {None}
+    assert not index.has_masks
 
 
 def test_chunks_cover_every_row_once_and_cross_no_sequence(tree, tmp_path):
@@ -164,7 +179,7 @@ def test_a_mat_that_does_not_match_the_manifest_is_never_opened(tree, tmp_path, 
         return read_meta(path)
 
     monkeypatch.setattr(index_module, "read_meta", spy)
-    wanted = rf"{S1}/h36m_meta\.mat: does not match the manifest \({what}\); restore it, or make the manifest"
+    wanted = rf"{S1}/h36m_meta\.mat: does not match the manifest \({what}\); restore it, or write it with"
     with pytest.raises(DataError, match=wanted):
         build(tree, tmp_path / "index")
     assert S1 not in opened
@@ -176,7 +191,7 @@ def test_a_mat_that_the_manifest_does_not_list_is_named(tree, tmp_path):
     mat.unlink()
     tree.write_manifest()
     mat.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{S1}/h36m_meta\.mat: is not in the manifest; make"):
+    with pytest.raises(DataError, match=rf"{S1}/h36m_meta\.mat: is not in the manifest; write"):
         build(tree, tmp_path / "index")
 
 
@@ -228,7 +243,7 @@ FAULTS = {
         ["h36m_meta.mat", "3 poses, fewer than the images", f"{S1}_000005.jpg"],
     ),
     "subject": (remove_subject, ["no images of subject 9", "dataset.test_subjects"]),
-    "root": (lambda t: None, ["there is no such folder", "dataset.root"]),
+    "root": (lambda t: None, ["nowhere/manifest.parquet", "is missing", "params.yaml"]),
     "twice": (
         lambda t: shutil.copytree(t.images / S1, t.images / "copy" / S1),
         [S1, "is there twice", "remove one"],

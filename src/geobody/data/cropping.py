@@ -69,7 +69,6 @@ def write_crops(
     index: Index,
     *,
     root: Path,
-    masks: Path | None,
     backgrounds: Path,
     output: Path,
     settings: CropSettings,
@@ -78,11 +77,12 @@ def write_crops(
     """Writes the shards of every image of the index into the folder ``output``; returns figures on them.
 
     Each image is read once, by one of ``jobs`` workers; the bytes are the same for any number of them.
-    Without ``masks`` the difference masks stand in their place. Raises DataError for a file that is
+    Where the index has no masks the difference masks stand in their place. Raises DataError for a file that is
     missing, broken or of the wrong size.
     """
-    if settings.centre == "mask" and masks is None:
-        raise ParamsError("params.yaml: crops.centre: mask needs masks; set dataset.masks, or centre: root")
+    has_masks = index.has_masks
+    if settings.centre == "mask" and not has_masks:
+        raise ParamsError("params.yaml: crops.centre: mask needs masks/ under dataset.root; add it, or take root")
     arrays = create_arrays(output, n=len(index), crop_size_px=settings.size_px)
     parts = [arrays[name] for name in ("images", "backgrounds", "masks", "masks_diff")]
     columns = {name: index.column(name) for name in _COPIED}
@@ -99,7 +99,7 @@ def write_crops(
                 subject=int(columns["subject"][first]),
                 camera_number=int(columns["camera"][first]),
                 images=[root / path for path in image_paths[rows]],
-                masks=None if masks is None else [masks / path for path in mask_paths[rows]],
+                masks=[root / path for path in mask_paths[rows]] if has_masks else None,
                 backgrounds=backgrounds,
                 joints_world_mm=joints[rows],
                 roll_rad=_rolls(columns, rows, settings),
@@ -117,7 +117,7 @@ def write_crops(
         array.flush()  # type: ignore[attr-defined]
     joined = {name: np.concatenate(values) for name, values in geometry.items()}
     write_table(output, {**columns, **joined})
-    return _figures(joined, settings, has_masks=masks is not None)
+    return _figures(joined, settings, has_masks=has_masks)
 
 
 def virtual_camera(

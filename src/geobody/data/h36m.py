@@ -21,9 +21,9 @@ META_NAME = "h36m_meta.mat"
 IMAGE_SUFFIX = ".jpg"
 MASK_SUFFIXES = (".png", ".jpg")
 ROTATION_TOLERANCE = 1e-3
+FRAME_PATTERN = r"^(?P<stem>.+)_(?P<number>\d{6})\.(?:jpg|png)$"
 
 _FOLDER = re.compile(r"s_(\d{2}|[1-9]\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
-_FRAME = re.compile(r"(.+)_(\d{6})\.(?:jpg|png)")
 _END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
 _RESTORE = "restore it from the data set"
 
@@ -71,12 +71,12 @@ def parse_folder(path: Path) -> SequenceName:
 
 def parse_frame(path: Path, folder: str) -> int:
     """Frame number, from 1, of an image or mask in a folder. Raises DataError for another name."""
-    match = _FRAME.fullmatch(path.name)
-    if match is None or match.group(1) != folder or int(match.group(2)) < 1:
+    match = re.fullmatch(FRAME_PATTERN, path.name)
+    if match is None or match["stem"] != folder or int(match["number"]) < 1:
         raise DataError(
             path, f"its name is not {folder}_000001{path.suffix} or on", "rename it or move it away"
         )
-    return int(match.group(2))
+    return int(match["number"])
 
 
 def read_meta(path: Path) -> SequenceMeta:

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geobody.conventions import EVALUATION_SUBJECTS
 from geobody.data.h36m import (
+    FRAME_PATTERN,
     IMAGE_SUFFIX,
     MASK_SUFFIXES,
     META_NAME,
@@ -29,7 +31,7 @@ from geobody.data.h36m import (
     parse_frame,
     read_meta,
 )
-from geobody.data.manifest import MAKE_MANIFEST, check_file, read_hashes, read_manifest
+from geobody.data.manifest import MAKE_MANIFEST, PARTS, check_file, read_hashes, read_manifest
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
 from geobody.progress import progress
@@ -70,6 +72,7 @@ SEQUENCES_SCHEMA = pa.schema(
 
 _ROWS_PER_GROUP = 50_000
 _REMAKE = "make it with `dvc repro index`"
+_REMOVE_ONE = "remove one of the two and write the manifest again"
 
 
 @dataclass
@@ -77,16 +80,14 @@ class _Listing:
     """What the manifest has of one folder, without a string per file."""
 
     images: PurePosixPath | None = None
-    frames: list[int] = field(default_factory=list)
+    frames: list[NDArray[np.int32]] = field(default_factory=list)
     meta: str | None = None
-    masks: dict[str, tuple[PurePosixPath, list[int]]] = field(default_factory=dict)
+    masks: dict[str, tuple[PurePosixPath, list[NDArray[np.int32]]]] = field(default_factory=dict)
 
 
 def build_index(
     *,
     manifest: Path,
-    root: Path,
-    masks: Path | None,
     output: Path,
     stride: int = 1,
     cameras: Iterable[int] = (1, 2, 3, 4),
@@ -97,22 +98,21 @@ def build_index(
     """Writes ``images.parquet`` and ``sequences.parquet`` into the folder ``output``; returns counts.
 
     Bodies for evaluation alone (``conventions.EVALUATION_SUBJECTS``) are taken in wherever they are.
-    ``exclude`` lists (folder or pattern, reason). With ``masks`` None no row has a mask; else each
-    must. Raises DataError for whatever in the data set is missing or broken.
+    ``exclude`` lists (folder or pattern, reason). The data set is in the manifest's folder; when it has
+    no masks, no row has one, else each must. Raises DataError for whatever in it is missing or broken.
     """
-    for folder, key in ((root, "root"), (masks, "masks")):
-        if folder is not None and not folder.is_dir():
-            raise DataError(folder, "there is no such folder", f"set params.yaml: dataset.{key}")
+    root = manifest.parent
     cameras = set(cameras)
     splits = {s: "train" for s in train_subjects} | {s: "test" for s in test_subjects}
-    listings = _read_listings(manifest, root, masks)
+    listings = _read_listings(manifest)
     names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, splits=splits)
     for subject in sorted(splits):
         if not any(n.subject == subject and len(_frames(listings[n.folder], stride)) for n in names):
             cure = f"add them, or take {subject} out of params.yaml: dataset.{splits[subject]}_subjects"
             at = f" at stride {stride}" if stride > 1 else ""
             raise DataError(root, f"has no images of subject {subject}{at}", cure)
-    mats = read_hashes(manifest, "images", suffix=META_NAME)
+    mats = read_hashes(manifest, suffix=META_NAME)
+    has_masks = any(listing.masks for listing in listings.values())
 
     output.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
@@ -129,7 +129,7 @@ def build_index(
             for name, frames in zip(take, kept, strict=True):
                 listing, split = listings.pop(name.folder), split_of(name.subject, splits)
                 meta = _read_checked_meta(root, name, listing, mats)
-                images, mask_paths = _paths(root, masks, name, listing, frames)
+                images, mask_paths = _paths(root, name, listing, frames, has_masks=has_masks)
                 writer.write(
                     {
                         "key": [f"{name.folder}_{n:06d}" for n in frames.tolist()],
@@ -192,6 +192,11 @@ class Index:
     def __len__(self) -> int:
         return self.images.num_rows
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the images have masks: all of them, or none."""
+        return self.images.column("mask").null_count == 0
+
     def column(self, name: str) -> NDArray:
         """A column as an array; joints_world_mm as (N,17,3) float64."""
         column = self.images.column(name).combine_chunks()
@@ -207,46 +212,60 @@ def split_of(subject: int, splits: Mapping[int, str]) -> str | None:
     return "evaluation" if subject in EVALUATION_SUBJECTS else splits.get(subject)
 
 
-def _read_listings(manifest: Path, root: Path, masks: Path | None) -> dict[str, _Listing]:
-    listings: dict[str, _Listing] = {}
-    roots = {"images": root, "masks": masks}
-    found: Counter[str] = Counter()
-    for name, paths in read_manifest(manifest):
-        if name not in roots:
-            raise DataError(manifest, f"names an unknown root {name}", MAKE_MANIFEST)
-        found[name] += len(paths)
-        base = roots[name]
-        if base is None:
-            continue
-        for path in paths:
-            place = PurePosixPath(path)
-            folder = place.parent.name or base.name
-            _add(listings.setdefault(folder, _Listing()), name, place, folder, base)
-    if not found["images"]:
+def _read_listings(manifest: Path) -> dict[str, _Listing]:
+    root, listings = manifest.parent, dict[str, _Listing]()
+    for paths in read_manifest(manifest):
+        split = pa.compute.extract_regex(paths, pattern="^(?P<folder>.*)/(?P<name>[^/]*)$")
+        folders = split.field("folder").dictionary_encode()
+        codes, names = folders.indices.to_numpy(), split.field("name")
+        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]).tolist()
+        for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+            place = PurePosixPath(folders.dictionary[int(codes[start])].as_py())
+            if place.parts[0] not in PARTS:
+                raise DataError(
+                    manifest, f"lists {place}, which is in none of {', '.join(PARTS)}", MAKE_MANIFEST
+                )
+            _add(listings.setdefault(place.name, _Listing()), place, names.slice(start, end - start), root)
+    if not any(listing.images for listing in listings.values()):
         raise DataError(manifest, "lists no images", MAKE_MANIFEST)
     return listings
 
 
-def _add(listing: _Listing, root_name: str, place: PurePosixPath, folder: str, base: Path) -> None:
-    if root_name == "masks":
-        if place.suffix in MASK_SUFFIXES:
-            _, frames = listing.masks.setdefault(place.suffix, (place.parent, []))
-            frames.append(_frame_number(place, folder, base))
-    elif place.name == META_NAME:
-        if listing.meta is not None:
-            raise DataError(base / place, f"is there twice, also as {listing.meta}", "remove one of the two")
-        listing.meta = str(place)
-    elif place.suffix == IMAGE_SUFFIX:
-        if listing.images not in (None, place.parent):
-            cure = "remove one of the two, or set params.yaml: dataset.masks if that is what one holds"
-            raise DataError(base / place.parent, f"is there twice, also as {listing.images}", cure)
-        listing.images = place.parent
-        listing.frames.append(_frame_number(place, folder, base))
+def _add(listing: _Listing, place: PurePosixPath, names: pa.StringArray, root: Path) -> None:
+    """Enters files ``names`` of one folder; what is neither image, mask nor camera stays out."""
+    part = place.parts[0]
+    if part in ("images", "annotations") and pa.compute.any(pa.compute.equal(names, META_NAME)).as_py():
+        if listing.meta not in (None, f"{place}/{META_NAME}"):
+            raise DataError(root / place / META_NAME, f"is there twice, also as {listing.meta}", _REMOVE_ONE)
+        listing.meta = f"{place}/{META_NAME}"
+    for suffix in {"images": (IMAGE_SUFFIX,), "masks": MASK_SUFFIXES}.get(part, ()):
+        chosen = names.filter(pa.compute.ends_with(names, suffix))
+        if not len(chosen):
+            continue
+        frames = _frame_numbers(chosen, root / place)
+        if part == "images":
+            if listing.images not in (None, place):
+                raise DataError(root / place, f"is there twice, also as {listing.images}", _REMOVE_ONE)
+            listing.images = place
+            listing.frames.append(frames)
+        else:
+            folder, found = listing.masks.setdefault(suffix, (place, []))
+            if folder != place:
+                raise DataError(root / place, f"is there twice, also as {folder}", _REMOVE_ONE)
+            found.append(frames)
 
 
-def _frame_number(place: PurePosixPath, folder: str, base: Path) -> int:
-    """Frame number of a file; 0 in a folder whose name does not parse, which is reported later."""
-    return parse_frame(base / place, folder) if is_sequence(folder) else 0
+def _frame_numbers(names: pa.StringArray, folder: Path) -> NDArray[np.int32]:
+    """Frame numbers of a folder's files; zeros in one whose name does not parse, which is reported later."""
+    if not is_sequence(folder.name):
+        return np.zeros(len(names), np.int32)
+    parsed = pa.compute.extract_regex(names, pattern=FRAME_PATTERN)
+    good = pa.compute.equal(parsed.field("stem"), folder.name)
+    numbers = pa.compute.if_else(good, parsed.field("number"), "0").cast(pa.int32()).to_numpy()
+    wrong = np.flatnonzero(numbers < 1)
+    if len(wrong):
+        parse_frame(folder / names[int(wrong[0])].as_py(), folder.name)  # says what is wrong with it
+    return numbers
 
 
 def _choose(
@@ -275,7 +294,7 @@ def _choose(
 
 
 def _frames(listing: _Listing, stride: int) -> NDArray[np.int64]:
-    frames = np.unique(np.asarray(listing.frames, np.int64))
+    frames = np.unique(np.concatenate([np.zeros(0, np.int64), *listing.frames]))
     return frames[(frames - 1) % stride == 0]
 
 
@@ -288,7 +307,7 @@ def _read_checked_meta(
     if path.exists():
         check_file(path, mats.get(place))  # before scipy sees it: its reader can crash on damaged bytes
     meta = read_meta(path)
-    last = max(listing.frames)
+    last = int(listing.frames[-1].max())
     if last > len(meta.joints_world_mm):
         image = f"{name.folder}_{last:06d}{IMAGE_SUFFIX}"
         cure = "restore it, remove the images that have no pose, or list the folder in dataset.exclude"
@@ -297,19 +316,19 @@ def _read_checked_meta(
 
 
 def _paths(
-    root: Path, masks: Path | None, name: SequenceName, listing: _Listing, frames: NDArray[np.int64]
+    root: Path, name: SequenceName, listing: _Listing, frames: NDArray[np.int64], *, has_masks: bool
 ) -> tuple[list[str], list[str] | list[None]]:
-    """Paths of the images and of their masks, relative to their roots."""
+    """Paths of the images and of their masks, relative to the root."""
     images = [f"{listing.images}/{name.folder}_{n:06d}{IMAGE_SUFFIX}" for n in frames.tolist()]
-    if masks is None:
+    if not has_masks:
         return images, [None] * len(images)
     suffix = next((s for s in MASK_SUFFIXES if s in listing.masks), MASK_SUFFIXES[0])
-    folder, present = listing.masks.get(suffix, (PurePosixPath(name.folder), []))
+    folder, present = listing.masks.get(suffix, (PurePosixPath("masks", name.folder), []))
     paths = [f"{folder}/{name.folder}_{n:06d}{suffix}" for n in frames.tolist()]
-    missing = np.flatnonzero(~np.isin(frames, present))
+    missing = np.flatnonzero(~np.isin(frames, np.concatenate([np.zeros(0, np.int32), *present])))
     if len(missing):
-        cure = "add it and write the manifest again, or set params.yaml: dataset.masks to null"
-        raise DataError(masks / paths[missing[0]], f"is missing (as are {len(missing) - 1} more)", cure)
+        cure = "add it, or take masks/ away as a whole, and write the manifest again"
+        raise DataError(root / paths[missing[0]], f"is missing (as are {len(missing) - 1} more)", cure)
     return images, paths
 
 
