@@ -73,4 +73,4 @@ def main(job: Job) -> str:
 
 
 if __name__ == "__main__":
-    run("encdec", main)
+    run("encdec", main, spreads=True)

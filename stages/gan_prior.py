@@ -92,4 +92,4 @@ def main(job: Job) -> str:
 
 
 if __name__ == "__main__":
-    run("gan_prior", main)
+    run("gan_prior", main, spreads=True)

@@ -54,4 +54,4 @@ def main(job: Job) -> str:
 
 
 if __name__ == "__main__":
-    run("pose_head", main)
+    run("pose_head", main, spreads=True)

@@ -73,4 +73,4 @@ def main(job: Job) -> str:
 
 
 if __name__ == "__main__":
-    run("smpl_regressor", main)
+    run("smpl_regressor", main, spreads=True)

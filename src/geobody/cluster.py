@@ -8,6 +8,7 @@ changed since, and stands in another folder. So each task carries a ``Place`` th
 import hashlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ PACKAGES = ("deodr", "numpy", "opencv-python-headless", "scipy", "torch")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Dask's nanny sets them for its workers; a worker that runs without one may lack them."""
 
+_ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://.+:\d+")
 _START = "start workers in the repository's folder with: PYTHONPATH=src:. dask worker ADDRESS --nthreads 1"
 
 
@@ -43,7 +45,8 @@ def scheduler_address() -> str | None:
 def connected(address: str) -> Iterator["Client"]:
     """A client of the scheduler at ``address`` with at least one worker, each of one thread.
 
-    Raises ``ParamsError`` without the package, ``DataError`` when nobody answers or has several threads.
+    Raises ``ParamsError`` without the package or for what is no address, ``DataError`` when nobody answers
+    there or a worker has several threads.
     """
     try:
         from distributed import Client
@@ -52,10 +55,12 @@ def connected(address: str) -> Iterator["Client"]:
             f"{ADDRESS}: value {address!r}: needs the package distributed; "
             "install the extra geobody[cluster], or unset it"
         ) from error
+    if not _ADDRESS.fullmatch(address):
+        raise ParamsError(f"{ADDRESS}: value {address!r}: an address as in tcp://host:8786")
     named = f"{ADDRESS}={address}"
     try:
         client = Client(address, timeout=TIMEOUT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         cure = "start `dask scheduler` there, or unset the variable"
         raise DataError(named, f"no scheduler answers within {TIMEOUT_S} s", cure) from error
     with client:

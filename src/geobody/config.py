@@ -231,7 +231,9 @@ class Training(Section):
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     """bf16-mixed: layers compute in bfloat16, weights and sums stay float32; 32-true: all float32."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
-    """Threads of torch: another number adds sums in another order."""
+    """Threads of torch in each process: another number adds sums in another order."""
+    processes: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Processes that share each batch of a training; not of controls, which trains its networks side by side."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Kind of device that trains."""
 

@@ -16,9 +16,10 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from geobody.interruption import (
     interruptible,
 )
 from geobody.paths import STAGES, StageSpec
+from geobody.processes import Process, launch, this_process
 from geobody.scratch import FOLDER, Scratch, fingerprint, locked, scratch_root
 from geobody.threads import pin_threads
 from geobody.versions import check_versions
@@ -54,6 +56,7 @@ class Job:
     params: ParamsView
     inputs: dict[str, Path]
     outputs: dict[str, Path]
+    helper_scratch: Path | None = None
 
     @property
     def scratch(self) -> Path:
@@ -61,7 +64,7 @@ class Job:
 
         Raises ``DataError`` when another process is at the same work.
         """
-        return self._scratch.folder
+        return self.helper_scratch or self._scratch.folder
 
     @cached_property
     def _scratch(self) -> Scratch:
@@ -85,8 +88,11 @@ def _value(dotted: str, params: Params) -> Any:
     return value
 
 
-def run(name: str, main: Callable[[Job], str]) -> None:
-    """Runs a stage as a program; never returns an error as a traceback when a user can cure it."""
+def run(name: str, main: Callable[[Job], str], *, spreads: bool = False) -> None:
+    """Runs a stage as a program; never returns an error as a traceback when a user can cure it.
+
+    A stage that ``spreads`` runs in as many processes as ``params.yaml: training.processes`` says.
+    """
     spec = STAGES[name]
     argparse.ArgumentParser(
         prog=f"python -m stages.{name}",
@@ -95,11 +101,12 @@ def run(name: str, main: Callable[[Job], str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     start = time.monotonic()
-    if "DVC_STAGE" in os.environ:  # set by dvc repro
+    process = this_process()
+    if "DVC_STAGE" in os.environ or process.launched:  # set by dvc repro, or by torchrun
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     with interruptible():
         try:
-            said = _run(name, spec, main)
+            said = _run(name, spec, main, process=process, spreads=spreads)
         except GeobodyError as error:
             _fail(str(error), error.exit_code)
         except Interrupted as error:
@@ -107,11 +114,13 @@ def run(name: str, main: Callable[[Job], str]) -> None:
         seconds = time.monotonic() - start
         _end_workers()
         with contextlib.suppress(OSError):  # the outputs stand: a log is not worth failing for
-            _log(name, seconds)
-        print(f"{name}: {said}", flush=True)
+            if process.rank == 0:
+                _log(name, seconds)
+        if process.rank == 0:
+            print(f"{name}: {said}", flush=True)
 
 
-def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
+def _run(name: str, spec: StageSpec, main: Callable[[Job], str], *, process: Process, spreads: bool) -> str:
     pin_threads()
     check_versions(name)
     params = load_params(PARAMS_FILE)
@@ -119,7 +128,13 @@ def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
     for path in inputs.values():
         if not path.exists():
             raise DataError(path, "is missing", _how_to_make(path, params))
+    count = params.training.processes if spreads else 1
+    process.check(name, wanted=count)
+    if count > 1 and not process.launched:
+        raise SystemExit(launch(name, count=count))
     final = {key: resolve(template, params) for key, template in spec.written().items()}
+    if process.rank:
+        return _help(Job(name, params.view(spec.sections), inputs, final), main)
     outputs = {key: path.parent / f".tmp-{name}" / path.name for key, path in final.items()}
     folders = sorted({path.parent for path in outputs.values()})
     job = Job(name, params.view(spec.sections), inputs, outputs)
@@ -134,6 +149,7 @@ def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
             for key, path in outputs.items():
                 _replace(path, final[key])
         except BaseException as error:
+            ignore_signals()  # what follows cleans up, and takes a moment
             _end_workers(kill=True)
             if job.close_scratch(keep=True) and isinstance(error, Interrupted):
                 error.next_time = "dvc repro goes on from its last checkpoint"
@@ -144,6 +160,16 @@ def _run(name: str, spec: StageSpec, main: Callable[[Job], str]) -> str:
         finally:
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _help(job: Job, main: Callable[[Job], str]) -> str:
+    """Carries out the stage beside the process that publishes: whatever this one writes is thrown away."""
+    with tempfile.TemporaryDirectory(prefix=f"geobody-{job.name}-") as name:
+        folder = Path(name)
+        outputs = {key: folder / key / path.name for key, path in job.outputs.items()}
+        for path in outputs.values():
+            path.parent.mkdir()
+        return main(replace(job, outputs=outputs, helper_scratch=folder / "scratch"))
 
 
 @contextlib.contextmanager

@@ -31,6 +31,8 @@ def test_two_dask_workers_give_the_same_bytes(copy_of_tiny: Copy, python_m: Run,
     repository = copy_of_tiny()
     before = digests(repository)
     assert len(before) > 1000
+    lost = python_m(repository, "stages.crops", GEOBODY_DASK="nowhere")
+    assert (lost.returncode, lost.stderr.count("\n")) == (2, 1), lost.stderr  # so the variable is heeded
     with dask_cluster(repository, tmp_path) as address:
         for stage in SPREAD:
             done = python_m(repository, f"stages.{stage}", GEOBODY_DASK=address)

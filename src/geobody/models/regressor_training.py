@@ -107,7 +107,8 @@ class BodyObjective:
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
         recipe, g = self.recipe, batch.generator
-        labelled = self.labelled[torch.randint(len(self.labelled), (recipe.batch_size,), generator=g).numpy()]
+        count = batch.share_of(recipe.batch_size)
+        labelled = self.labelled[torch.randint(len(self.labelled), (count,), generator=g).numpy()]
         views = self.views[batch.rows]  # (I,C)
         l3d, lapp = self._embeddings(np.concatenate((labelled, views.ravel())))
         truth = self._tensor(self.shards.table["joints_mm"][labelled])
@@ -122,7 +123,7 @@ class BodyObjective:
             of_labelled, of_views = params.split(len(labelled))
             raw = {
                 "pose": joint_loss(pose_body(self.joint_body, of_labelled).joints_mm, truth),
-                **self._view_terms(of_views, views, g),
+                **self._view_terms(of_views, views, g, drawn=batch.share_of(recipe.raster_instants)),
                 "prior": self.prior.realness_loss(params.rotations[:, 1:], params.betas),
                 "betas": params.betas.square().mean(),
             }
@@ -134,7 +135,10 @@ class BodyObjective:
             **{f"{term}_weighted": weighted[term].detach() for term in TERMS},
         }
 
-    def _view_terms(self, params: BodyParams, views: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
+    def _view_terms(
+        self, params: BodyParams, views: np.ndarray, g: torch.Generator, *, drawn: int
+    ) -> dict[str, Tensor]:
+        """Terms of views (I,C) of which the first ``drawn`` instants are rasterised."""
         instants, cameras = views.shape
         R = self._tensor(self.shards.table["R_world_to_crop"][views])
         vertices = pose_body(self.body, params).vertices_mm.unflatten(0, (instants, cameras))
@@ -149,7 +153,7 @@ class BodyObjective:
         samples = mask_samples(mask, self.recipe.mask_samples, g)
         some = torch.randperm(placed.shape[1], generator=g)[:SAMPLED_VERTICES]
         xy = project_px(placed[:, some], focal, size_px=self.shards.crop_size_px)
-        drawn = self.recipe.raster_instants * cameras
+        drawn *= cameras
         return {
             "overlap": overlap_loss(self.renderer(placed[:drawn], focal[:drawn]), mask[:drawn]),
             "far": far_loss(xy, mask=mask, samples=samples),

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 
 from geobody.errors import ParamsError
+from geobody.processes import this_process
 
 PRECISIONS = ("bf16-mixed", "32-true")
 DEVICES = ("cpu", "cuda")
@@ -49,10 +52,11 @@ def seeded(seed: int, *names: int | str) -> Iterator[None]:
 
 
 def make_fabric(*, precision: str, threads: int, device: str) -> Fabric:
-    """Returns a Fabric on one device, with torch's threads pinned and its algorithms deterministic.
+    """Returns a Fabric with torch's threads pinned and its algorithms deterministic.
 
     ``precision`` is "bf16-mixed" or "32-true", ``device`` "cpu" or "cuda". All three change bits, so they
-    are params. Raises ``ParamsError`` for another name and for a GPU that is not there.
+    are params. It runs on one device, or, in a process that ``torchrun`` started, on its own of those of all
+    processes. Raises ``ParamsError`` for another name and for a GPU that is not there.
     """
     if precision not in PRECISIONS:
         raise ParamsError(
@@ -72,4 +76,16 @@ def make_fabric(*, precision: str, threads: int, device: str) -> Fabric:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # It announces the precision on every start; params.yaml says it already.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    process = this_process()
+    if process.count == 1:
+        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(
+        accelerator=device,
+        devices=process.local_count,
+        num_nodes=process.count // process.local_count,
+        strategy=DDPStrategy(process_group_backend="gloo" if device == "cpu" else None),
+        plugins=[TorchElasticEnvironment()],
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from geobody.progress import progress
 from geobody.training.checkpoint import Checkpoints, TrainingState
 from geobody.training.curves import CurveWriter
 from geobody.training.determinism import derived_seed
+from geobody.training.shares import Shares, share_of
 
 TOTAL = "total"
 
@@ -67,14 +68,21 @@ class RowSampler:
 class Batch:
     """What one call of ``loss_step`` may depend on.
 
-    ``generator`` lives on the CPU and is seeded from (seed, step, group); torch's global generator is
-    seeded likewise for layers such as dropout.
+    ``rows`` are this process' share of the step's. ``generator`` lives on the CPU and is seeded from (seed,
+    step, group) and, but for the first process, the rank; torch's global generator is seeded likewise for
+    layers such as dropout.
     """
 
     rows: NDArray[np.int64]
     step: int
     group: str
     generator: torch.Generator
+    rank: int = 0
+    processes: int = 1
+
+    def share_of(self, number: int) -> int:
+        """How many of ``number`` items that the step draws beside ``rows`` are this process' to draw."""
+        return share_of(number, rank=self.rank, count=self.processes)
 
 
 def learning_rate_at(step: int, *, steps: int, warmup_steps: int, peak: float) -> float:
@@ -111,7 +119,11 @@ def fit(
     ``scratch`` keeps the state in ``<desc>.safetensors``, saved every 30 s (the clock decides when, never
     what); a call that finds one goes on from there and says so on standard error. Give two trainings of a
     stage different ``desc``. Raises ``GeobodyError`` on a loss that is not finite.
+
+    With several processes each takes its share of every batch (see ``training.shares``); the first alone
+    saves and reports, and all end with the same network.
     """
+    shares = Shares(fabric, batch_size=sampler.batch_size)
     rates = (
         dict(learning_rate) if isinstance(learning_rate, Mapping) else dict.fromkeys(modules, learning_rate)
     )
@@ -126,42 +138,54 @@ def fit(
         module.train()
 
     checkpoints = Checkpoints(scratch / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', desc)}.safetensors")
+    shares.spread_file(checkpoints.path)
     state = checkpoints.load(modules=modules, optimizers=optimizers) or TrainingState(
         step=0, curves="", sums={}
     )
-    if state.step:
+    if state.step and shares.rank == 0:
         print(f"{desc}: goes on from step {state.step} of {steps}", file=sys.stderr, flush=True)
     writer = CurveWriter(curves, state.curves)
     sums = dict(state.sums)
     pause, saved = float(os.environ.get(SAVE_SECONDS, SAVE_SECONDS_DEFAULT)), time.monotonic()
 
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
-        for step in progress(range(state.step, steps), total=steps, desc=desc, initial=state.step):
+        todo: Iterable[int] = range(state.step, steps)
+        if shares.rank == 0:
+            todo = progress(todo, total=steps, desc=desc, initial=state.step)
+        for step in todo:
             for group, optimizer in optimizers.items():
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = learning_rate_at(
                         step, steps=steps, warmup_steps=warmup_steps, peak=rates[group]
                     )
-                group_seed = derived_seed(seed, group, step)
+                group_seed = shares.seed(derived_seed(seed, group, step))
                 torch.manual_seed(group_seed)
-                batch = Batch(sampler.batch(step), step, group, torch.Generator().manual_seed(group_seed))
+                batch = Batch(
+                    rows=shares.rows(sampler.batch(step)),
+                    step=step,
+                    group=group,
+                    generator=torch.Generator().manual_seed(group_seed),
+                    rank=shares.rank,
+                    processes=shares.count,
+                )
                 with _only(group, trainable):
                     with fabric.autocast():
                         terms = loss_step(batch)
                     _check_finite(terms, step=step, group=group, desc=desc)
                     optimizer.zero_grad()
                     fabric.backward(terms[TOTAL])
+                means = shares.average(trainable[group], modules.values(), terms)
                 torch.nn.utils.clip_grad_norm_(trainable[group], clip_norm)
                 optimizer.step()
-                for name, value in terms.items():
+                for name, value in means.items():
                     column = name if len(modules) == 1 else f"{group}_{name}"
-                    sums[column] = sums.get(column, 0.0) + float(value.detach())
+                    sums[column] = sums.get(column, 0.0) + value
             done = step + 1
             if done % log_every == 0 or done == steps:
                 window = log_every if done % log_every == 0 else done % log_every
                 writer.write(done, {column: total / window for column, total in sums.items()})
                 sums = {}
-            if done == steps or time.monotonic() - saved >= pause:
+            if shares.rank == 0 and (done == steps or time.monotonic() - saved >= pause):
                 checkpoints.save(
                     TrainingState(step=done, curves=writer.text, sums=sums),
                     modules=modules,
