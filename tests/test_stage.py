@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from geobody import stage as stage_module
+from geobody.config import load_params
 from geobody.errors import DataError, ParamsError
+from geobody.paths import STAGES
 from geobody.stage import Job, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,6 +190,40 @@ def test_scratch_is_found_again_by_the_same_work_alone(workplace: Path, change: 
 
     run("crops", finishes)
     assert not seen[2].exists()
+
+
+WITHOUT_TORCH = """
+import runpy
+import sys
+
+sys.modules["torch"] = None  # whoever imports it gets an ImportError
+runpy.run_module("stages." + sys.argv.pop(), run_name="__main__")
+"""
+
+
+def run_without_torch(workplace: Path, name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, name],
+        cwd=workplace, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_stage_imports_torch_before_it_knows_that_it_will_work(tmp_path: Path, name: str) -> None:
+    """Bad params, then each input that is missing: said before torch is asked for."""
+    params = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params + "nonsense:\n  key: 1\n")
+    done = run_without_torch(tmp_path, name)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("error: params.yaml: nonsense")
+
+    (tmp_path / "params.yaml").write_text(params)
+    for template in STAGES[name].inputs.values():
+        path = stage_module.resolve(template, load_params(ROOT / "params.yaml"))
+        done = run_without_torch(tmp_path, name)
+        assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+        assert done.stderr.startswith(f"error: {path}: is missing; ")
+        (tmp_path / path).mkdir(parents=True)
 
 
 def test_help_prints_params_inputs_and_outputs(

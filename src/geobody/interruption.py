@@ -32,17 +32,26 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raises ``Interrupted`` in the block when a signal comes; signals that come after it are ignored.
+    """Raises ``Interrupted`` in the block when a signal comes, unless it is ignored already (``nohup``)."""
+    repeats: list[threading.Timer] = []
 
-    A signal that is ignored already (``nohup``) stays so.
-    """
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Python drops what is raised inside a destructor or a callback: so ask again until it is heard.
+        again = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+        repeats.append(again)
+        raise Interrupted(number)
+
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
-            signal.signal(number, _raise)
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
+        for again in repeats:
+            again.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -51,14 +60,6 @@ def ignore_signals() -> None:
     """From here to the end of ``interruptible``: what is left takes less time than undoing it would."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    # Python drops what is raised inside a destructor or a callback: so ask again until it is heard.
-    again = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
-    raise Interrupted(number)
 
 
 @contextmanager
