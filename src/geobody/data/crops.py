@@ -7,6 +7,7 @@ The virtual camera of a row: x_px = focal_px * X / Z + (S-1)/2, with X in the cr
 camera is at the origin and the point that the crop is centred on at (0, 0, depth_mm).
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,8 +141,17 @@ def create_arrays(path: Path, *, n: int, crop_size_px: int) -> dict[str, NDArray
     arrays: dict[str, NDArray[np.uint8]] = {}
     for name, channels in ARRAYS.items():
         shape = (n, crop_size_px, crop_size_px, *([channels] if channels else []))
-        arrays[name] = np.lib.format.open_memmap(path / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+        file = path / f"{name}.npy"
+        arrays[name] = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        _allocate(file)
     return arrays
+
+
+def _allocate(file: Path) -> None:
+    """Takes all of the file's space now: writing to a map of a file that no disk has room for is a crash."""
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
 def write_table(path: Path, columns: Mapping[str, NDArray]) -> None:
