@@ -16,7 +16,7 @@ def main(job: Job) -> str:
     from geobody.data.synthetic_facts import describe
     from geobody.data.synthetic_files import write_surreal, write_truth
     from geobody.report.metrics_json import write_json
-    from geobody.report.people_sheet import people_sheet
+    from geobody.report.people_sheet import Pictures, actions_sheet, bodies_sheet, people_sheet
 
     synth, seed = job.params.synth, job.params.seed
     body, motions = job.inputs["body"], job.inputs["motions"]
@@ -40,7 +40,7 @@ def main(job: Job) -> str:
         evaluation_poses=synth.evaluation_poses,
     )
     write_truth(job.outputs["truth"], performances)
-    surreal = write_surreal(
+    prior = write_surreal(
         job.outputs["surreal"],
         body=body,
         motions=motions,
@@ -49,19 +49,24 @@ def main(job: Job) -> str:
         frames=synth.surreal_frames,
     )
     write_manifest(job.outputs["manifest"])
-    facts = {**describe(performances), "surreal": surreal}
+    facts = describe(performances, prior)
     write_json(job.outputs["metrics"], facts)
+    pictures = Pictures(images, masks)
     people_sheet(
-        job.outputs["figure"],
-        images=images,
-        masks=masks,
-        subjects=subjects,
-        actions=synth.actions,
-        frames=synth.frames,
+        job.outputs["people"], pictures, subjects=subjects, actions=synth.actions, frames=synth.frames
+    )
+    actions_sheet(
+        job.outputs["by_action"], pictures, subjects=subjects, actions=synth.actions, frames=synth.frames
+    )
+    bodies_sheet(
+        job.outputs["evaluation_bodies"],
+        pictures,
+        shown=[(p.subject, p.action, p.subaction) for p in performances if p.subject not in subjects],
     )
     return (
-        f"{facts['images']} images of {len(subjects)} people in {len(synth.actions)} actions, "
-        f"{facts['distinct_poses']['all']} distinct poses; {surreal['train']['poses']} poses for the prior"
+        f"{facts['image_files']} images of {len(subjects)} people in {len(synth.actions)} actions and of "
+        f"{synth.evaluation_bodies} bodies for evaluation; with the {facts['surreal']['train']['poses']} "
+        f"poses for the prior {facts['distinct_poses']['with_prior']} distinct poses"
     )
 
 

@@ -60,7 +60,11 @@ STAGES: Final[dict[str, StageSpec]] = {
             "truth": "data/synthetic/truth",
         },
         metrics={"metrics": "metrics/synth.json"},
-        figures={"figure": "metrics/figures/synth.png"},
+        figures={
+            "people": "metrics/figures/synth.png",
+            "by_action": "metrics/figures/synth_actions.png",
+            "evaluation_bodies": "metrics/figures/synth_evaluation_bodies.png",
+        },
         per="generate",
     ),
     "index": StageSpec(
@@ -95,9 +99,7 @@ STAGES: Final[dict[str, StageSpec]] = {
         ("encdec", "training", "seed"),
         inputs={"crops": CROPS},
         outputs={"model": f"{MODELS}/encdec.safetensors"},
-        metrics={"metrics": "metrics/encdec.json"},
         curves={"curves": "metrics/curves/encdec.csv"},
-        figures={"figure": "metrics/figures/encdec.png"},
     ),
     "embeddings": StageSpec(
         "L_3D and L_app of every crop.",
@@ -111,7 +113,6 @@ STAGES: Final[dict[str, StageSpec]] = {
         ("pose_head", "labels", "training", "seed"),
         inputs={"embeddings": EMBEDDINGS, "crops": CROPS},
         outputs={"model": f"{MODELS}/pose_head.safetensors"},
-        metrics={"metrics": "metrics/pose_head.json"},
         curves={"curves": "metrics/curves/pose_head.csv"},
     ),
     "controls": StageSpec(
@@ -119,7 +120,6 @@ STAGES: Final[dict[str, StageSpec]] = {
         ("controls", "labels", "prior", "training", "seed"),
         inputs={"crops": CROPS, "surreal": "${prior.root}", "body": "${body.model}"},
         outputs={"model": f"{MODELS}/controls.safetensors"},
-        metrics={"metrics": "metrics/controls.json"},
         curves={"curves": "metrics/curves/controls.csv"},
     ),
     "gan_prior": StageSpec(
@@ -142,9 +142,30 @@ STAGES: Final[dict[str, StageSpec]] = {
             "body": "${body.model}",
         },
         outputs={"model": f"{MODELS}/smpl_regressor.safetensors"},
-        metrics={"metrics": "metrics/smpl_regressor.json"},
         curves={"curves": "metrics/curves/smpl_regressor.csv"},
-        figures={"figure": "metrics/figures/smpl_regressor.png"},
+    ),
+    "validation": StageSpec(
+        "What each network does on training subjects: held-out blocks, people without labels.",
+        ("encdec", "labels", "training"),
+        inputs={
+            "crops": CROPS,
+            "embeddings": EMBEDDINGS,
+            "encdec": f"{MODELS}/encdec.safetensors",
+            "pose_head": f"{MODELS}/pose_head.safetensors",
+            "controls": f"{MODELS}/controls.safetensors",
+            "smpl_regressor": f"{MODELS}/smpl_regressor.safetensors",
+            "body": "${body.model}",
+        },
+        metrics={
+            "encdec_metrics": "metrics/encdec.json",
+            "pose_head_metrics": "metrics/pose_head.json",
+            "controls_metrics": "metrics/controls.json",
+            "smpl_regressor_metrics": "metrics/smpl_regressor.json",
+        },
+        figures={
+            "encdec_figure": "metrics/figures/encdec.png",
+            "smpl_regressor_figure": "metrics/figures/smpl_regressor.png",
+        },
     ),
     "eval": StageSpec(
         "Every metric and every control on the test subjects, with pictures.",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.conventions import EVALUATION_SUBJECTS, H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data import actions
 from geobody.data.actions import ACTIONS, action_sequence, style_of, surreal_sequences
 from geobody.data.kinematics import JOINT, arm_rotations, forward_kinematics, leg_rotations
@@ -163,6 +163,56 @@ def test_each_subject_has_a_style_and_takes_of_their_own(monkeypatch: pytest.Mon
     monkeypatch.setattr(actions, "_snippet", watched)
     perform(2, 9)
     assert set(seen) == {block.motion.name for block in blocks[9]}
+
+
+@pytest.mark.parametrize("subject", [*SUBJECTS, EVALUATION_SUBJECTS[0], EVALUATION_SUBJECTS[17]])
+def test_no_subjects_motion_depends_on_a_frame_of_anybody_elses(
+    subject: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames of the takes but the subject's own change: mirrored, mixed or swayed, none is read."""
+    takes = load_motions(MOTIONS)
+    own = {
+        (block.take, n) for block in subject_blocks(takes)[subject] for n in range(block.start, block.stop)
+    }
+    spoilt: dict[bool, list[Motion]] = {}
+    rng = np.random.default_rng(0)
+    for keep in (True, False):
+        spoilt[keep] = []
+        for take in takes:
+            other = np.array([((take.name, n) in own) != keep for n in range(len(take))])
+            poses = take.poses + other[:, None, None] * rng.normal(0, 0.5, take.poses.shape)
+            spoilt[keep].append(Motion(poses, take.transl_m, take.name, take.split))
+    for action in (2, 3, 7, 8):
+        clean = perform(action, subject)
+        with monkeypatch.context() as patched:
+            patched.setattr(actions, "load_motions", lambda _: spoilt[True])
+            assert perform(action, subject).poses.tobytes() == clean.poses.tobytes()
+            patched.setattr(actions, "load_motions", lambda _: spoilt[False])
+            assert np.abs(perform(action, subject).poses - clean.poses).max() > 1e-3
+
+
+def test_a_later_start_shows_the_same_performance_later() -> None:
+    whole = perform(14, 1, frames=61, fps=30.0)
+    late = action_sequence(
+        action=14, subject=1, subaction=1, frames=1, fps=5.0, seed=0, motions=MOTIONS, start_s=2.0
+    )
+    assert late.poses.shape == (1, 24, 3)
+    np.testing.assert_allclose(late.poses[0], whole.poses[60], atol=1e-9)
+
+
+def test_bodies_for_evaluation_stand_upright_and_differ() -> None:
+    bodies = EVALUATION_SUBJECTS[:6]
+    motions = [
+        action_sequence(
+            action=a, subject=s, subaction=1, frames=1, fps=5.0, seed=0, motions=MOTIONS, start_s=0.3 * a
+        )
+        for s in bodies
+        for a in H36M_ACTIONS
+    ]
+    assert {motion.split for motion in motions} == {"evaluation"}
+    poses = np.concatenate([motion.poses for motion in motions])
+    assert Rotation.from_rotvec(poses[:, 0]).as_matrix()[:, 1, 1].min() > 0.8
+    assert count_distinct(poses.reshape(-1, 72)) > 0.85 * len(poses)
 
 
 def for_prior(split: str, count: int, frames: int = 30) -> list[Motion]:

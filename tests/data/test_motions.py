@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from geobody.conventions import SMPL_MIRROR, TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.conventions import EVALUATION_SUBJECTS, SMPL_MIRROR, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.kinematics import forward_kinematics
 from geobody.data.motion_files import RATE_HZ
 from geobody.data.motions import (
+    EVALUATION_SHARES,
     GAP_S,
     Motion,
     blend,
@@ -63,19 +64,23 @@ def test_committed_knees_and_elbows_bend_the_right_way() -> None:
         assert np.degrees(take.poses[:, 19, 1].min()) > -10, take.name
 
 
-def test_no_frame_belongs_to_two_subjects_and_blocks_of_a_take_lie_a_second_apart() -> None:
+def test_no_frame_belongs_to_two_and_blocks_of_a_take_lie_a_second_apart() -> None:
+    """The parts of the bodies for evaluation lie end to end, a second from anybody else's."""
     blocks = subject_blocks(load_motions(MOTIONS))
-    assert set(blocks) == {*TRAIN_SUBJECTS, *TEST_SUBJECTS}
-    spans: dict[str, list[tuple[int, int]]] = {}
+    bodies = EVALUATION_SUBJECTS[:EVALUATION_SHARES]
+    assert set(blocks) == {*TRAIN_SUBJECTS, *TEST_SUBJECTS, *bodies}
+    spans: dict[str, list[tuple[int, int, bool]]] = {}
     for subject, own in blocks.items():
         assert own, f"subject {subject} has no take"
         for block in own:
-            assert block.motion.split == ("test" if subject in TEST_SUBJECTS else "train")
-            spans.setdefault(block.take, []).append((block.start, block.stop))
+            assert block.motion.split == (
+                "train" if subject in TRAIN_SUBJECTS else "test" if subject in TEST_SUBJECTS else "evaluation"
+            )
+            spans.setdefault(block.take, []).append((block.start, block.stop, subject in bodies))
     for parts in spans.values():
         parts.sort()
-        for (_, stop), (start, _) in pairwise(parts):
-            assert start - stop >= GAP_S * RATE_HZ
+        for (_, stop, body), (start, _, other) in pairwise(parts):
+            assert start - stop >= (0 if body and other else GAP_S * RATE_HZ)
 
 
 def test_mirroring_mirrors_the_joints() -> None:

@@ -74,12 +74,22 @@ def test_description_counts_what_it_says() -> None:
             crosses_image=np.zeros((2, 4), bool),
         )
 
-    facts = describe([performance(1, 170.0, 0.0), performance(9, 10.0, 0.8)])
+    far = np.full((1, 72), -1.0)
+    prior = {"train": [far, far], "val": [np.full((3, 72), 0.2)]}
+    facts = describe(
+        [performance(1, 170.0, 0.0), performance(9, 10.0, 0.8), performance(101, 170.0, 1.0)], prior
+    )
     assert (facts["images"], facts["instants"], facts["sequences"], facts["subjects"]) == (16, 4, 8, 2)
     assert facts["facing_away_pct"]["camera_1"] == pytest.approx(50)
     assert facts["facing_away_pct"]["camera_2"] == 0
     assert facts["body_crosses_crop_pct"] == pytest.approx(25)
     assert facts["joints_behind_chair_pct"] == pytest.approx(10)
     assert facts["images_with_joint_behind_chair_pct"] == pytest.approx(12.5)
-    assert facts["distinct_poses"] == {"all": 2, "train": 1, "test": 1}
+    assert facts["distinct_poses"] == {"all": 2, "train": 1, "test": 1, "with_prior": 3}
+    assert facts["surreal"] == {"train": {"sequences": 2, "poses": 2}, "val": {"sequences": 1, "poses": 3}}
+    # The body for evaluation is in no figure of the subjects.
+    assert facts["image_files"] == 24
+    body = facts["evaluation"]
+    assert (body["bodies"], body["poses"], body["images"], body["distinct_poses"]) == (1, 2, 8, 1)
+    assert body["to_nearest_train_pose_deg"]["median"] > 30
     assert facts["test_to_nearest_train_pose_deg"]["median"] > 30

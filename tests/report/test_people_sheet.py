@@ -8,9 +8,21 @@ import pytest
 
 from geobody.data.synthetic import sequence_name
 from geobody.errors import DataError
-from geobody.report.people_sheet import MAX_BYTES, PICTURE_PX, SHARE_OF_IMAGE, people_sheet
+from geobody.report.people_sheet import (
+    MAX_BYTES,
+    PICTURE_PX,
+    SHARE_OF_IMAGE,
+    Pictures,
+    actions_sheet,
+    bodies_sheet,
+    people_sheet,
+)
 
 SIZE = 96
+
+
+def pictures_of(root: Path) -> Pictures:
+    return Pictures(root / "images", root / "masks")
 
 
 def write_set(root: Path, *, subjects: tuple[int, ...], actions: tuple[int, ...]) -> None:
@@ -34,14 +46,7 @@ def test_each_row_shows_its_subject_and_the_file_stays_small(tmp_path: Path) -> 
     actions = tuple(range(2, 13))
     write_set(tmp_path, subjects=(1, 9), actions=actions)
     sheet = tmp_path / "sheet.png"
-    people_sheet(
-        sheet,
-        images=tmp_path / "images",
-        masks=tmp_path / "masks",
-        subjects=(1, 9),
-        actions=actions,
-        frames=1,
-    )
+    people_sheet(sheet, pictures_of(tmp_path), subjects=(1, 9), actions=actions, frames=1)
     assert sheet.stat().st_size <= MAX_BYTES
     picture = cv2.imread(str(sheet))
     assert picture.shape[1] > 8 * PICTURE_PX
@@ -60,11 +65,27 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     name = sequence_name(1, 2, 1, 1)
     (tmp_path / "images" / name / f"{name}_000001.jpg").unlink()
     with pytest.raises(DataError, match=rf"{name}_000001.jpg: cannot be read .*; make it again"):
-        people_sheet(
-            tmp_path / "sheet.png",
-            images=tmp_path / "images",
-            masks=tmp_path / "masks",
-            subjects=(1,),
-            actions=(2,),
-            frames=1,
-        )
+        people_sheet(tmp_path / "sheet.png", pictures_of(tmp_path), subjects=(1,), actions=(2,), frames=1)
+
+
+def test_sheet_of_actions_has_a_column_for_each_subject(tmp_path: Path) -> None:
+    write_set(tmp_path, subjects=(1, 9), actions=(2, 3, 4))
+    sheet = tmp_path / "sheet.png"
+    actions_sheet(sheet, pictures_of(tmp_path), subjects=(1, 9), actions=(2, 3, 4), frames=1)
+    picture = cv2.imread(str(sheet))
+    red = (picture[..., 2] > 180) & (picture[..., 1] < 80)
+    green = (picture[..., 1] > 180) & (picture[..., 2] < 80)
+    assert red.sum() == pytest.approx(green.sum(), rel=0.1)
+    assert np.nonzero(red)[1].max() < np.nonzero(green)[1].min()
+
+
+def test_sheet_of_bodies_shows_each_once(tmp_path: Path) -> None:
+    write_set(tmp_path, subjects=tuple(range(101, 111)), actions=(2, 3))
+    sheet = tmp_path / "sheet.png"
+    shown = [(subject, action, 1) for subject in range(101, 111) for action in (2, 3)]
+    bodies_sheet(sheet, pictures_of(tmp_path), shown=shown)
+    picture = cv2.imread(str(sheet))
+    green = (picture[..., 1] > 180) & (picture[..., 2] < 80)
+    assert green.sum() == pytest.approx(10 * (PICTURE_PX * 20 / (SHARE_OF_IMAGE * SIZE)) ** 2, rel=0.15)
+    bodies_sheet(sheet, pictures_of(tmp_path), shown=[])
+    assert (cv2.imread(str(sheet))[:, 40:] == 255).all()

@@ -12,16 +12,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS
+from geobody.conventions import EVALUATION_SUBJECTS, H36M_ACTIONS
 from geobody.data import gait
 from geobody.data.kinematics import JOINT
 from geobody.data.motions import (
+    EVALUATION_SHARES,
     Block,
     Motion,
     crossfade,
     load_motions,
     mirror,
     resample,
+    split_of,
     stretch,
     subject_blocks,
     turned,
@@ -164,25 +166,38 @@ def _perform(
 
 
 def action_sequence(
-    *, action: int, subject: int, subaction: int, frames: int, fps: float, seed: int, motions: Path
+    *,
+    action: int,
+    subject: int,
+    subaction: int,
+    frames: int,
+    fps: float,
+    seed: int,
+    motions: Path,
+    start_s: float = 0.0,
 ) -> Motion:
     """A subject's performance of one of Human3.6M's actions: ``frames`` poses at ``fps``.
 
-    ``action``: 2 to 16, see ``conventions.H36M_ACTIONS``; ``subject``: one of the seven; ``motions``:
-    folder of real takes. The same arguments give the same bytes. ``split`` of the result is the
-    subject's. Raises DataError for a folder without usable clips.
+    ``action``: 2 to 16, see ``conventions.H36M_ACTIONS``; ``subject``: one of the seven or a body for
+    evaluation (those past ``EVALUATION_SHARES`` begin again with the takes of the first); ``motions``:
+    folder of real takes; ``start_s``: when the first frame is, from the performance's beginning. The
+    same arguments give the same bytes. ``split`` of the result is the subject's. Raises DataError for a
+    folder without usable clips.
     """
-    blocks = subject_blocks(load_motions(motions))[subject]
+    owner = subject
+    if subject in EVALUATION_SUBJECTS:
+        owner = EVALUATION_SUBJECTS[EVALUATION_SUBJECTS.index(subject) % EVALUATION_SHARES]
+    blocks = subject_blocks(load_motions(motions))[owner]
     rng = np.random.default_rng([seed, subject, action, subaction])
-    inner = int(np.ceil((frames - 1) / fps * gait.RATE_HZ)) + 2
+    inner = int(np.ceil((start_s + (frames - 1) / fps) * gait.RATE_HZ)) + 2
     # The golden angle spreads the first headings of all sequences over the circle.
     heading = 2.399963 * (action + 15 * subject + 7 * subaction) + rng.normal(0, 0.3)
     motion = _perform(
         rng, ACTIONS[H36M_ACTIONS[action]], style_of(subject, seed), blocks, frames=inner, heading=heading
     )
-    motion = resample(motion, np.arange(frames) / fps, gait.RATE_HZ)
-    split = "test" if subject in TEST_SUBJECTS else "train"
-    return Motion(motion.poses, motion.transl_m, f"s{subject:02d}_{H36M_ACTIONS[action]}_{subaction}", split)
+    motion = resample(motion, start_s + np.arange(frames) / fps, gait.RATE_HZ)
+    name = f"s{subject:02d}_{H36M_ACTIONS[action]}_{subaction}"
+    return Motion(motion.poses, motion.transl_m, name, split_of(subject))
 
 
 def surreal_sequences(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from geobody.conventions import SMPL_MIRROR, TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.conventions import EVALUATION_SUBJECTS, SMPL_MIRROR, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.motion_files import RATE_HZ, read_bvh, read_deepmimic, retarget
 from geobody.errors import DataError
 
@@ -22,7 +22,11 @@ MAIN_JOINTS: Final = (1, 2, 3, 4, 5, 6, 9, 12, 16, 17, 18, 19)
 GAP_S: Final = 1.0
 """Time left out between two subjects' blocks of one take."""
 
+EVALUATION_SHARES: Final = 40
+"""Into how many the part of the takes that bodies for evaluation move by is divided."""
+
 _SHORTEST_BLOCK_S: Final = 1.5
+_FOR_EVALUATION: Final = 0
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Motion:
     """Poses of one body over time.
 
     ``poses`` (T,24,3): axis-angle, the root first; the root maps the body to a y-up room.
-    ``transl_m`` (T,3): the pelvis in that room, metres. ``split``: "train", "test", or "" for a take
-    that has not been divided.
+    ``transl_m`` (T,3): the pelvis in that room, metres. ``split``: "train", "test", "evaluation", or ""
+    for a take that has not been divided.
     """
 
     poses: Array
@@ -123,10 +127,11 @@ def load_motions(path: Path) -> list[Motion]:
 def subject_blocks(takes: Sequence[Motion]) -> dict[int, list[Block]]:
     """Blocks of takes by subject: no two subjects share a frame, and one take's blocks lie 1 s apart.
 
-    A take long enough is cut into one block for each subject, in an order that rotates from take to
-    take; a shorter one goes whole to the subject who has least.
+    A take long enough is cut into one block for each subject and one for the bodies for evaluation, in
+    an order that rotates from take to take; a shorter one goes whole to whoever has least. What the
+    bodies for evaluation have is divided among ``EVALUATION_SHARES`` of them, end to end.
     """
-    subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS)
+    subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS, _FOR_EVALUATION)
     blocks: dict[int, list[Block]] = {subject: [] for subject in subjects}
     gap, parts = round(GAP_S * RATE_HZ), len(subjects)
     short: dict[int, int] = dict.fromkeys(subjects, 0)
@@ -140,11 +145,40 @@ def subject_blocks(takes: Sequence[Motion]) -> dict[int, list[Block]]:
             subject = min(subjects, key=lambda s: (short[s], s))
             short[subject] += len(take)
             blocks[subject].append(_cut(take, 0, len(take), subject))
+    common = blocks.pop(_FOR_EVALUATION)
+    for k, subject in enumerate(EVALUATION_SUBJECTS[:EVALUATION_SHARES]):
+        blocks[subject] = _share(common, k)
     return blocks
 
 
+def split_of(subject: int) -> str:
+    """Split of a subject: "train", "test", or "evaluation"."""
+    if subject in TRAIN_SUBJECTS:
+        return "train"
+    return "test" if subject in TEST_SUBJECTS else "evaluation"
+
+
+def _share(blocks: Sequence[Block], k: int) -> list[Block]:
+    """Part ``k`` of ``EVALUATION_SHARES`` equal ones of blocks laid end to end, none under two frames."""
+    total = sum(len(block.motion) for block in blocks)
+    low, high = (total * edge // EVALUATION_SHARES for edge in (k, k + 1))
+    shares, passed = [], 0
+    for block in blocks:
+        start, stop = max(low - passed, 0), min(high - passed, len(block.motion))
+        passed += len(block.motion)
+        if stop - start >= 2:
+            motion = replace(
+                block.motion,
+                poses=block.motion.poses[start:stop],
+                transl_m=block.motion.transl_m[start:stop],
+                name=f"{block.take}[{block.start + start}:{block.start + stop}]",
+            )
+            shares.append(Block(motion, block.take, block.start + start, block.start + stop))
+    return shares
+
+
 def _cut(take: Motion, start: int, stop: int, subject: int) -> Block:
-    split = "test" if subject in TEST_SUBJECTS else "train"
+    split = split_of(subject)
     name = f"{take.name}[{start}:{stop}]"
     return Block(
         Motion(take.poses[start:stop], take.transl_m[start:stop], name, split), take.name, start, stop

@@ -6,6 +6,7 @@ The tasks run on whichever joblib backend is active: processes here, Dask on a c
 """
 
 import functools
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +16,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from geobody.body.model import BodyModel, read_body
-from geobody.conventions import CROP_SIDE_MM, MM_PER_M, N_BETAS, WORLD_FROM_BODY
+from geobody.conventions import CROP_SIDE_MM, EVALUATION_SUBJECTS, MM_PER_M, N_BETAS, WORLD_FROM_BODY
 from geobody.data import rooms
 from geobody.data.actions import action_sequence
+from geobody.data.evaluation_scenes import (
+    Scene,
+    drawn_outfit,
+    drawn_person,
+    evaluation_scenes,
+    studio_of,
+)
+from geobody.data.motions import load_motions
 from geobody.data.outfits import PEOPLE, Anatomy, Dress, outfit_of
 from geobody.data.posed_bodies import load_body, pose_bodies
 from geobody.data.synthetic_files import Performance, write_mat
@@ -31,6 +40,10 @@ Room = tuple[np.ndarray, np.ndarray]
 
 N_CAMERAS: Final = len(rooms.CAMERA_AZIMUTHS_DEG)
 WANDER_M: Final = 0.9
+"""How far from the middle of the room people go as a rule."""
+STRAY_SHARE: Final = 0.15
+STRAY_M: Final = (1.2, 1.6)
+"""A share of the performances is this far from the middle at its farthest: a camera cuts some of them."""
 SHADOW_STRENGTH: Final = 0.42
 CHAIR_IN_FRONT: Final = 0.3
 CHAIR_COLOURS: Final = ((0.45, 0.30, 0.18), (0.22, 0.20, 0.20), (0.62, 0.48, 0.30))
@@ -46,7 +59,6 @@ class _Recipe:
     body: Path
     motions: Path
     seed: int
-    frames: int
     fps: float
     image_size_px: int
     jpeg_quality: int
@@ -79,29 +91,31 @@ def generate(
     image_size_px: int,
     jpeg_quality: int,
     noise_std: float,
+    evaluation_bodies: int = 0,
+    evaluation_poses: int = 0,
     jobs: int = -1,
 ) -> list[Performance]:
     """Writes images, masks and ``h36m_meta.mat`` of the whole set; returns what was performed.
 
-    Sorted by subject, action and subaction. ``noise_std`` is in grey levels. ``jobs`` workers (-1:
-    as many as cores) of joblib's active backend; the result does not depend on how many. Raises
-    DataError if there are no motions or the body is broken.
+    Sorted by subject, action and subaction, then the bodies for evaluation alone, of one frame each.
+    ``noise_std`` is in grey levels. ``jobs`` workers (-1: as many as cores) of joblib's active backend;
+    the result does not depend on how many. Raises DataError if a motion cannot be read, or the body.
     """
-    if not any(motions.glob("*.npz")):
-        raise DataError(motions, "holds no motions (*.npz)", "restore it with git checkout")
+    load_motions(motions)
     read_body(body)
-    recipe = _Recipe(images, masks, body, motions, seed, frames, fps, image_size_px, jpeg_quality, noise_std)
-    views = [(subject, camera) for subject in subjects for camera in range(N_CAMERAS)]
-    draw = functools.partial(_room, recipe)
-    room = dict(zip(views, in_parallel(draw, views, total=len(views), desc="rooms", jobs=jobs), strict=True))
-    tasks = [
-        (s, a, n, tuple(room[s, camera] for camera in range(N_CAMERAS)))
-        for s in subjects
-        for a in actions
-        for n in range(1, subactions + 1)
-    ]
-    perform = functools.partial(_perform, recipe)
-    return list(in_parallel(perform, tasks, total=len(tasks), desc="sequences", jobs=jobs))
+    recipe = _Recipe(images, masks, body, motions, seed, fps, image_size_px, jpeg_quality, noise_std)
+    tasks = [Scene(s, a, n, frames) for s in subjects for a in actions for n in range(1, subactions + 1)]
+    tasks += evaluation_scenes(bodies=evaluation_bodies, poses=evaluation_poses, actions=actions, seed=seed)
+    studios = dict.fromkeys(studio_of(task.subject) for task in tasks)
+    views = [(studio, camera) for studio in studios for camera in range(N_CAMERAS)]
+    images.parent.mkdir(parents=True, exist_ok=True)
+    # Files, for a room of 1000x1000 has 16 MB, too much to send along with each task.
+    with tempfile.TemporaryDirectory(prefix=".rooms-", dir=images.parent) as name:
+        rooms_folder = Path(name)
+        draw = functools.partial(_draw_room, recipe, rooms_folder)
+        list(in_parallel(draw, views, total=len(views), desc="rooms", jobs=jobs))
+        perform = functools.partial(_perform, recipe, rooms_folder)
+        return list(in_parallel(perform, tasks, total=len(tasks), desc="sequences", jobs=jobs))
 
 
 @functools.cache
@@ -111,42 +125,46 @@ def _template(path: Path) -> tuple[np.ndarray, np.ndarray, Anatomy]:
     return arrays["v_template"], arrays["weights"], anatomy
 
 
-def _room(recipe: _Recipe, view: tuple[int, int]) -> Room:
-    subject, camera = view
-    return rooms.render_room(
-        rooms.cameras(seed=recipe.seed, subject=subject, image_size_px=recipe.image_size_px)[camera],
-        rooms.furniture(seed=recipe.seed, subject=subject),
-        rooms.light(seed=recipe.seed, subject=subject),
+def _room_file(folder: Path, studio: int, camera: int) -> Path:
+    return folder / f"s_{studio:02d}_ca_{camera + 1:02d}.npz"
+
+
+def _draw_room(recipe: _Recipe, folder: Path, view: tuple[int, int]) -> None:
+    studio, camera = view
+    picture, floor = rooms.render_room(
+        rooms.cameras(seed=recipe.seed, subject=studio, image_size_px=recipe.image_size_px)[camera],
+        rooms.furniture(seed=recipe.seed, subject=studio),
+        rooms.light(seed=recipe.seed, subject=studio),
         seed=recipe.seed,
     )
+    np.savez(_room_file(folder, studio, camera), allow_pickle=False, picture=picture, floor=floor)
+
+
+def _read_room(folder: Path, studio: int, camera: int) -> Room:
+    with np.load(_room_file(folder, studio, camera), allow_pickle=False) as file:
+        return file["picture"], file["floor"]
 
 
 def _in_world(
-    model: BodyModel, recipe: _Recipe, subject: int, action: int, subaction: int
+    model: BodyModel, recipe: _Recipe, task: Scene
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """pose (F,72), betas (10,), transl_m (F,3) and vertices (F,V,3): on the floor, near the middle."""
+    """pose (F,72), betas (10,), transl_m (F,3) and vertices (F,V,3): on the floor, in their place."""
     motion = action_sequence(
-        action=action,
-        subject=subject,
-        subaction=subaction,
-        frames=recipe.frames,
+        action=task.action,
+        subject=task.subject,
+        subaction=task.subaction,
+        frames=task.frames,
         fps=recipe.fps,
         seed=recipe.seed,
         motions=recipe.motions,
+        start_s=task.start_s,
     )
-    rng = np.random.default_rng([recipe.seed, 7304, subject, action, subaction])
     pose = motion.poses.reshape(len(motion), 72).astype(np.float32)
     upright = Rotation.from_matrix(np.array(WORLD_FROM_BODY))
     pose[:, :3] = (upright * Rotation.from_rotvec(pose[:, :3])).as_rotvec()
-    path = upright.apply(motion.transl_m)[:, :2]
-    path = path - (path.min(0) + path.max(0)) / 2
-    reach = np.hypot(*path.T).max()
-    free = max(WANDER_M - reach, 0.05)
-    path = path * min(1.0, WANDER_M / max(reach, 1e-6))
-    angle, radius = rng.uniform(-np.pi, np.pi), free * np.sqrt(rng.uniform())
     transl = np.zeros((len(pose), 3), np.float32)
-    transl[:, :2] = path + radius * np.array([np.cos(angle), np.sin(angle)])
-    betas = subject_betas(subject, recipe.seed)
+    transl[:, :2] = _path(upright.apply(motion.transl_m)[:, :2], recipe.seed, task)
+    betas = subject_betas(task.subject, recipe.seed)
     vertices, joints = pose_bodies(model, pose, betas, transl)
     transl[:, :2] -= joints[:, 0, :2] - transl[:, :2]
     transl[:, 2] -= vertices[:, :, 2].min(1)
@@ -154,11 +172,24 @@ def _in_world(
     return pose, betas, transl, vertices
 
 
-def _prop(
-    vertices: np.ndarray, weights: np.ndarray, seed: int, subject: int, action: int, subaction: int
-) -> scene.Prop | None:
+def _path(path: np.ndarray, seed: int, task: Scene) -> np.ndarray:
+    """The path (F,2) moved to the scene's place, or near the middle of the room, or now and then astray."""
+    path = path - (path.min(0) + path.max(0)) / 2
+    if task.place_m is not None:
+        return path + np.array(task.place_m)
+    rng = np.random.default_rng([seed, 7304, task.subject, task.action, task.subaction])
+    reach = np.hypot(*path.T).max()
+    path = path * min(1.0, WANDER_M / max(reach, 1e-6))
+    reach = min(reach, WANDER_M)
+    angle, radius = rng.uniform(-np.pi, np.pi), max(WANDER_M - reach, 0.05) * np.sqrt(rng.uniform())
+    if rng.uniform() < STRAY_SHARE:
+        radius = max(rng.uniform(*STRAY_M) - reach, 0)
+    return path + radius * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _prop(vertices: np.ndarray, weights: np.ndarray, seed: int, task: Scene) -> scene.Prop | None:
     """A stool under somebody who sits, or now and then a chair that stands about; else None."""
-    rng = np.random.default_rng([seed, 7305, subject, action, subaction])
+    rng = np.random.default_rng([seed, 7305, task.subject, task.action, task.subaction])
     colour = CHAIR_COLOURS[int(rng.integers(len(CHAIR_COLOURS)))]
     hips = vertices[:, weights[:, 0] > 0.6]
     middle, bottom = hips.mean(1), hips[..., 2].min(1)
@@ -170,7 +201,8 @@ def _prop(
             return rooms.chair(
                 place_m=place, yaw=rng.uniform(0, np.pi), seat_m=seat, back=False, colour=colour
             )
-    if rng.uniform() > CHAIR_IN_FRONT:
+    # The background of a body for evaluation is the median of few images: they hold nothing else.
+    if task.place_m is not None or rng.uniform() > CHAIR_IN_FRONT:
         return None
     for _ in range(20):
         angle, radius = rng.uniform(-np.pi, np.pi), rng.uniform(0.65, 1.1)
@@ -193,27 +225,36 @@ class _View:
     rng: np.random.Generator
 
 
-def _perform(recipe: _Recipe, task: tuple[int, int, int, tuple[Room, ...]]) -> Performance:
-    subject, action, subaction, room = task
+def _dress(subject: int, action: int, seed: int, anatomy: Anatomy) -> Dress:
+    if subject in EVALUATION_SUBJECTS:
+        return Dress(drawn_person(subject, seed), drawn_outfit(subject, seed), anatomy)
+    return Dress(PEOPLE[subject], outfit_of(subject, action), anatomy)
+
+
+def _perform(recipe: _Recipe, rooms_folder: Path, task: Scene) -> Performance:
+    subject, action, subaction = task.subject, task.action, task.subaction
+    studio = studio_of(subject)
     model = load_body(recipe.body)
     template, weights, anatomy = _template(recipe.body)
     faces = model.faces.numpy().astype(np.uint32)
-    pose, betas, transl, vertices = _in_world(model, recipe, subject, action, subaction)
+    pose, betas, transl, vertices = _in_world(model, recipe, task)
     joints = np.einsum("jv,fvc->fjc", model.J_regressor_h36m.numpy().astype(np.float64), vertices)
-    dress = Dress(PEOPLE[subject], outfit_of(subject, action), anatomy)
+    dress = _dress(subject, action, recipe.seed, anatomy)
     offsets = dress.offsets_m(template)[:, None]
-    light = rooms.light(seed=recipe.seed, subject=subject)
-    prop = _prop(vertices, weights, recipe.seed, subject, action, subaction)
+    light = rooms.light(seed=recipe.seed, subject=studio)
+    prop = _prop(vertices, weights, recipe.seed, task)
     views = []
-    cameras = rooms.cameras(seed=recipe.seed, subject=subject, image_size_px=recipe.image_size_px)
+    cameras = rooms.cameras(seed=recipe.seed, subject=studio, image_size_px=recipe.image_size_px)
     for number, camera in enumerate(cameras):
         name = sequence_name(subject, action, subaction, number + 1)
-        (recipe.images / name).mkdir(parents=True)
-        (recipe.masks / name).mkdir(parents=True)
+        # They may be there: a cluster does a task again whose worker it lost.
+        (recipe.images / name).mkdir(parents=True, exist_ok=True)
+        (recipe.masks / name).mkdir(parents=True, exist_ok=True)
         write_mat(recipe.images / name / "h36m_meta.mat", _meta(camera, joints))
-        gain = rooms.exposure(seed=recipe.seed, subject=subject, camera=number)
+        gain = rooms.exposure(seed=recipe.seed, subject=studio, camera=number)
         rng = np.random.default_rng([recipe.seed, 7306, subject, action, subaction, number])
-        views.append(_View(name, camera, scene.with_prop(*room[number], prop, camera, light), gain, rng))
+        room = _read_room(rooms_folder, studio, number)
+        views.append(_View(name, camera, scene.with_prop(*room, prop, camera, light), gain, rng))
     dressed = np.empty_like(vertices)
     for f in range(len(pose)):
         normals = scene.vertex_normals(vertices[f], faces)

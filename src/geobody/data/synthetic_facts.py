@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from geobody.conventions import TEST_SUBJECTS
+from geobody.conventions import EVALUATION_SUBJECTS, TEST_SUBJECTS
 from geobody.data.motions import MAIN_JOINTS
 from geobody.data.synthetic_files import Performance
 
@@ -55,8 +55,51 @@ def nearest_deg(queries: np.ndarray, poses: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def describe(performances: Sequence[Performance]) -> Mapping[str, Any]:
-    """The nested metrics of a set of performances, plain numbers; deterministic."""
+def describe(
+    performances: Sequence[Performance], prior: Mapping[str, Sequence[np.ndarray]]
+) -> Mapping[str, Any]:
+    """The nested metrics of a whole set, plain numbers; deterministic.
+
+    ``prior``: poses (F,72) of the sequences of each split of the set for the prior. The bodies for
+    evaluation have a section of their own: every other figure is of the subjects.
+    """
+    bodies = [p for p in performances if p.subject in EVALUATION_SUBJECTS]
+    subjects = [p for p in performances if p.subject not in EVALUATION_SUBJECTS]
+    facts = _describe_subjects(subjects)
+    facts["image_files"] = sum(p.facing_deg.size for p in performances)
+    poses = [p.pose for p in subjects]
+    sequences = [sequence for found in prior.values() for sequence in found]
+    facts["distinct_poses"]["with_prior"] = count_distinct(np.concatenate([*poses, *sequences]))
+    facts["surreal"] = {
+        split: {"sequences": len(found), "poses": sum(map(len, found))} for split, found in prior.items()
+    }
+    if bodies:
+        facts["evaluation"] = _describe_bodies(bodies, subjects)
+    return facts
+
+
+def _describe_bodies(bodies: Sequence[Performance], subjects: Sequence[Performance]) -> dict[str, Any]:
+    poses = np.concatenate([p.pose for p in bodies])
+    betas = np.stack(list({p.subject: p.betas for p in bodies}.values()))
+    trained = [p.pose for p in subjects if p.subject not in TEST_SUBJECTS]
+    facts: dict[str, Any] = {
+        "bodies": len(betas),
+        "poses": len(poses),
+        "images": sum(p.facing_deg.size for p in bodies),
+        "distinct_poses": count_distinct(poses),
+        "betas_std": float(betas.std()),
+        "body_crosses_image_pct": 100 * float(np.mean(np.concatenate([p.crosses_image for p in bodies]))),
+    }
+    if trained:
+        facts["to_nearest_train_pose_deg"] = _spread(nearest_deg(poses, np.concatenate(trained)))
+    return facts
+
+
+def _spread(distances_deg: np.ndarray) -> dict[str, float]:
+    return {"median": float(np.median(distances_deg)), "p5": float(np.percentile(distances_deg, 5))}
+
+
+def _describe_subjects(performances: Sequence[Performance]) -> dict[str, Any]:
     poses = np.concatenate([p.pose for p in performances])
     subject = np.concatenate([np.full(len(p.pose), p.subject) for p in performances])
     test = np.isin(subject, TEST_SUBJECTS)
@@ -82,9 +125,5 @@ def describe(performances: Sequence[Performance]) -> Mapping[str, Any]:
         if part.any():
             facts["distinct_poses"][name] = count_distinct(poses[part])
     if test.any() and not test.all():
-        away = nearest_deg(poses[test], poses[~test])
-        facts["test_to_nearest_train_pose_deg"] = {
-            "median": float(np.median(away)),
-            "p5": float(np.percentile(away, 5)),
-        }
+        facts["test_to_nearest_train_pose_deg"] = _spread(nearest_deg(poses[test], poses[~test]))
     return facts

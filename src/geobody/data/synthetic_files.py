@@ -86,15 +86,15 @@ def write_truth(folder: Path, performances: Sequence[Performance]) -> None:
 
 def write_surreal(
     folder: Path, *, body: Path, motions: Path, seed: int, sequences: Mapping[str, int], frames: int
-) -> dict[str, dict[str, int]]:
-    """A set of poses and shapes in SURREAL's layout under ``folder``; returns what each split holds.
+) -> dict[str, list[np.ndarray]]:
+    """A set of poses and shapes in SURREAL's layout under ``folder``; returns the poses (F,72) of each.
 
     ``sequences``: how many of ``frames`` frames each split of ``SURREAL_SUBJECTS`` gets. The root's
     rotation is left in the motion's own frame (y up), as SURREAL leaves it in the capture's, turned by
     ``zrot`` about the vertical; joints3D are in metres in a z-up world.
     """
     model = load_body(body)
-    facts = {}
+    written: dict[str, list[np.ndarray]] = {}
     for which, (split, subjects) in enumerate(SURREAL_SUBJECTS.items()):
         found = surreal_sequences(
             count=sequences[split], frames=frames, seed=seed, motions=motions, subjects=subjects
@@ -107,8 +107,8 @@ def write_surreal(
             place.mkdir(parents=True)
             fields = _info(model, motion, betas=betas, heading=rng.uniform(-np.pi, np.pi), name=name)
             write_mat(place / f"{name}_c0001_info.mat", fields)
-        facts[split] = {"sequences": len(found), "poses": sum(len(motion) for motion in found)}
-    return facts
+        written[split] = [motion.poses.reshape(-1, 72) for motion in found]
+    return written
 
 
 def _info(

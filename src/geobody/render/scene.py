@@ -259,8 +259,10 @@ def sensor(image: np.ndarray, *, gain: np.ndarray, noise_std: float, rng: np.ran
     """
     exposed = image * gain.astype(np.float32)
     # Highlights roll off instead of clipping: the curve is the identity below 0.7.
-    over = np.maximum(exposed - 0.7, 0)
-    exposed = np.minimum(exposed, 0.7) + 0.3 * (1 - np.exp(-over / 0.3))
+    bright = exposed > 0.7
+    exposed[bright] = 1 - 0.3 * np.exp((0.7 - exposed[bright]) / 0.3)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    exposed = exposed * 255 + noise * (noise_std * (0.5 + exposed))
-    return np.clip(np.rint(exposed), 0, 255).astype(np.uint8)
+    noise *= np.float32(noise_std) * (np.float32(0.5) + exposed)
+    exposed *= 255
+    exposed += noise
+    return np.clip(np.rint(exposed, out=exposed), 0, 255, out=exposed).astype(np.uint8)
