@@ -35,7 +35,7 @@ def test_a_row_per_file_sorted_by_part_and_folder(tmp_path):
         "truth/truth.parquet",
     ]
     manifest = make_files(tmp_path, *reversed(expected))
-    assert write_manifest(manifest) == 7
+    assert write_manifest(manifest).files == 7
     assert paths(manifest) == expected
     for row in rows(manifest):
         content = row["path"].encode()

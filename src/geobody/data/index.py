@@ -6,7 +6,7 @@ Files come from the manifest, so that a million images need no walk through fold
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -14,24 +14,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geobody.conventions import EVALUATION_SUBJECTS
 from geobody.data.h36m import (
-    FRAME_PATTERN,
     IMAGE_SUFFIX,
-    MASK_SUFFIXES,
     META_NAME,
     SequenceMeta,
     SequenceName,
-    is_sequence,
     parse_folder,
-    parse_frame,
     read_meta,
 )
-from geobody.data.manifest import MAKE_MANIFEST, PARTS, check_file, read_hashes, read_manifest
+from geobody.data.listings import Listing, read_listings
+from geobody.data.manifest import check_file, read_hashes
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
 from geobody.progress import progress
@@ -72,17 +68,6 @@ SEQUENCES_SCHEMA = pa.schema(
 
 _ROWS_PER_GROUP = 50_000
 _REMAKE = "make it with `dvc repro index`"
-_REMOVE_ONE = "remove one of the two and write the manifest again"
-
-
-@dataclass
-class _Listing:
-    """What the manifest has of one folder, without a string per file."""
-
-    images: PurePosixPath | None = None
-    frames: list[NDArray[np.int32]] = field(default_factory=list)
-    meta: str | None = None
-    masks: dict[str, tuple[PurePosixPath, list[NDArray[np.int32]]]] = field(default_factory=dict)
 
 
 def build_index(
@@ -104,10 +89,10 @@ def build_index(
     root = manifest.parent
     cameras = set(cameras)
     splits = {s: "train" for s in train_subjects} | {s: "test" for s in test_subjects}
-    listings = _read_listings(manifest)
+    listings = read_listings(manifest)
     names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, splits=splits)
     for subject in sorted(splits):
-        if not any(n.subject == subject and len(_frames(listings[n.folder], stride)) for n in names):
+        if not any(n.subject == subject and len(listings[n.folder].at_stride(stride)) for n in names):
             cure = f"add them, or take {subject} out of params.yaml: dataset.{splits[subject]}_subjects"
             at = f" at stride {stride}" if stride > 1 else ""
             raise DataError(root, f"has no images of subject {subject}{at}", cure)
@@ -124,7 +109,7 @@ def build_index(
         )
         for _, group in takes:
             take = list(group)
-            kept = [_frames(listings[name.folder], stride) for name in take]
+            kept = [listings[name.folder].at_stride(stride) for name in take]
             instants, seen = np.unique(np.concatenate(kept), return_counts=True)
             for name, frames in zip(take, kept, strict=True):
                 listing, split = listings.pop(name.folder), split_of(name.subject, splits)
@@ -212,64 +197,8 @@ def split_of(subject: int, splits: Mapping[int, str]) -> str | None:
     return "evaluation" if subject in EVALUATION_SUBJECTS else splits.get(subject)
 
 
-def _read_listings(manifest: Path) -> dict[str, _Listing]:
-    root, listings = manifest.parent, dict[str, _Listing]()
-    for paths in read_manifest(manifest):
-        split = pa.compute.extract_regex(paths, pattern="^(?P<folder>.*)/(?P<name>[^/]*)$")
-        folders = split.field("folder").dictionary_encode()
-        codes, names = folders.indices.to_numpy(), split.field("name")
-        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]).tolist()
-        for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
-            place = PurePosixPath(folders.dictionary[int(codes[start])].as_py())
-            if place.parts[0] not in PARTS:
-                raise DataError(
-                    manifest, f"lists {place}, which is in none of {', '.join(PARTS)}", MAKE_MANIFEST
-                )
-            _add(listings.setdefault(place.name, _Listing()), place, names.slice(start, end - start), root)
-    if not any(listing.images for listing in listings.values()):
-        raise DataError(manifest, "lists no images", MAKE_MANIFEST)
-    return listings
-
-
-def _add(listing: _Listing, place: PurePosixPath, names: pa.StringArray, root: Path) -> None:
-    """Enters files ``names`` of one folder; what is neither image, mask nor camera stays out."""
-    part = place.parts[0]
-    if part in ("images", "annotations") and pa.compute.any(pa.compute.equal(names, META_NAME)).as_py():
-        if listing.meta not in (None, f"{place}/{META_NAME}"):
-            raise DataError(root / place / META_NAME, f"is there twice, also as {listing.meta}", _REMOVE_ONE)
-        listing.meta = f"{place}/{META_NAME}"
-    for suffix in {"images": (IMAGE_SUFFIX,), "masks": MASK_SUFFIXES}.get(part, ()):
-        chosen = names.filter(pa.compute.ends_with(names, suffix))
-        if not len(chosen):
-            continue
-        frames = _frame_numbers(chosen, root / place)
-        if part == "images":
-            if listing.images not in (None, place):
-                raise DataError(root / place, f"is there twice, also as {listing.images}", _REMOVE_ONE)
-            listing.images = place
-            listing.frames.append(frames)
-        else:
-            folder, found = listing.masks.setdefault(suffix, (place, []))
-            if folder != place:
-                raise DataError(root / place, f"is there twice, also as {folder}", _REMOVE_ONE)
-            found.append(frames)
-
-
-def _frame_numbers(names: pa.StringArray, folder: Path) -> NDArray[np.int32]:
-    """Frame numbers of a folder's files; zeros in one whose name does not parse, which is reported later."""
-    if not is_sequence(folder.name):
-        return np.zeros(len(names), np.int32)
-    parsed = pa.compute.extract_regex(names, pattern=FRAME_PATTERN)
-    good = pa.compute.equal(parsed.field("stem"), folder.name)
-    numbers = pa.compute.if_else(good, parsed.field("number"), "0").cast(pa.int32()).to_numpy()
-    wrong = np.flatnonzero(numbers < 1)
-    if len(wrong):
-        parse_frame(folder / names[int(wrong[0])].as_py(), folder.name)  # says what is wrong with it
-    return numbers
-
-
 def _choose(
-    listings: Mapping[str, _Listing],
+    listings: Mapping[str, Listing],
     root: Path,
     *,
     exclude: Sequence[tuple[str, str]],
@@ -293,13 +222,8 @@ def _choose(
     return names, excluded
 
 
-def _frames(listing: _Listing, stride: int) -> NDArray[np.int64]:
-    frames = np.unique(np.concatenate([np.zeros(0, np.int64), *listing.frames]))
-    return frames[(frames - 1) % stride == 0]
-
-
 def _read_checked_meta(
-    root: Path, name: SequenceName, listing: _Listing, mats: Mapping[str, tuple[int, str]]
+    root: Path, name: SequenceName, listing: Listing, mats: Mapping[str, tuple[int, str]]
 ) -> SequenceMeta:
     assert listing.images is not None
     place = listing.meta or str(listing.images / META_NAME)
@@ -307,7 +231,7 @@ def _read_checked_meta(
     if path.exists():
         check_file(path, mats.get(place))  # before scipy sees it: its reader can crash on damaged bytes
     meta = read_meta(path)
-    last = int(listing.frames[-1].max())
+    last = int(listing.at_stride(1)[-1])
     if last > len(meta.joints_world_mm):
         image = f"{name.folder}_{last:06d}{IMAGE_SUFFIX}"
         cure = "restore it, remove the images that have no pose, or list the folder in dataset.exclude"
@@ -316,20 +240,20 @@ def _read_checked_meta(
 
 
 def _paths(
-    root: Path, name: SequenceName, listing: _Listing, frames: NDArray[np.int64], *, has_masks: bool
+    root: Path, name: SequenceName, listing: Listing, frames: NDArray[np.int32], *, has_masks: bool
 ) -> tuple[list[str], list[str] | list[None]]:
     """Paths of the images and of their masks, relative to the root."""
     images = [f"{listing.images}/{name.folder}_{n:06d}{IMAGE_SUFFIX}" for n in frames.tolist()]
     if not has_masks:
         return images, [None] * len(images)
-    suffix = next((s for s in MASK_SUFFIXES if s in listing.masks), MASK_SUFFIXES[0])
-    folder, present = listing.masks.get(suffix, (PurePosixPath("masks", name.folder), []))
-    paths = [f"{folder}/{name.folder}_{n:06d}{suffix}" for n in frames.tolist()]
-    missing = np.flatnonzero(~np.isin(frames, np.concatenate([np.zeros(0, np.int32), *present])))
+    suffix = listing.mask_suffix()
+    folder = listing.masks[suffix][0] if listing.masks else PurePosixPath("masks", name.folder)
+    missing = listing.unmasked(frames)
     if len(missing):
         cure = "add it, or take masks/ away as a whole, and write the manifest again"
-        raise DataError(root / paths[missing[0]], f"is missing (as are {len(missing) - 1} more)", cure)
-    return images, paths
+        first = root / folder / f"{name.folder}_{missing[0]:06d}{suffix}"
+        raise DataError(first, f"is missing (as are {len(missing) - 1} more)", cure)
+    return images, [f"{folder}/{name.folder}_{n:06d}{suffix}" for n in frames.tolist()]
 
 
 def _sequence_row(sequence_id: int, name: SequenceName, camera: Camera) -> dict[str, Any]:

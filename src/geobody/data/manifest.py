@@ -22,9 +22,22 @@ PARTS: Final = ("annotations", "images", "masks", "truth")
 """Folders of a data set, in the manifest's order."""
 MAKE_MANIFEST: Final = "write it with `geobody manifest` (`dvc repro synth` for the synthetic set)"
 
+_ROWS_PER_BATCH: Final = 65_536
+
 
 def read_manifest(path: Path) -> Iterator[pa.StringArray]:
     """Batches of paths, in the manifest's order. Raises DataError if it is no manifest."""
+    for batch in _batches(path, ["path"]):
+        yield batch.column("path")
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, int, str]]:
+    """(path, bytes, SHA-256) of every file, in the manifest's order. Raises DataError if it is no manifest."""
+    for batch in _batches(path, SCHEMA.names):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     if not path.is_file():
         raise DataError(path, "there is no such manifest", MAKE_MANIFEST)
     try:
@@ -32,8 +45,7 @@ def read_manifest(path: Path) -> Iterator[pa.StringArray]:
             if not file.schema_arrow.equals(SCHEMA):
                 found = ", ".join(file.schema_arrow.names)
                 raise DataError(path, f"has columns {found}, not {', '.join(SCHEMA.names)}", MAKE_MANIFEST)
-            for batch in file.iter_batches(columns=["path"]):
-                yield batch.column("path")
+            yield from file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns)
     except pa.ArrowException as error:
         raise _unreadable(path, error) from error
 
