@@ -1,0 +1,170 @@
+"""Stages and ``dvc`` itself are killed at random moments; ``dvc repro`` then gives the undisturbed lock."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from geobody.paths import STAGES
+from pipeline_types import Copy, Run
+from tools.smoke import stage_environment
+
+RESUMING = ("encdec", "pose_head", "controls", "gan_prior", "smpl_regressor")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+MARK = "GEOBODY_TEST_MARK"
+GRACE_SECONDS = 5.0
+
+
+def start(repository: Path, mark: str, *command: str) -> subprocess.Popen[str]:
+    """``python -m command`` in a session of its own; its processes inherit ``mark``."""
+    environment = {**stage_environment(), MARK: mark, "GEOBODY_CHECKPOINT_SECONDS": "0"}
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=repository, env=environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def marked(mark: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> bool:
+    """Whether ``condition`` came true within ``seconds``."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def checkpoints(repository: Path, name: str) -> list[Path]:
+    return list(repository.glob(f".scratch/{name}-*/**/[!.]*.safetensors"))
+
+
+def no_process_of(mark: str) -> bool:
+    return wait_for(lambda: not list(marked(mark)), GRACE_SECONDS)
+
+
+def undisturbed_seconds(repository: Path, name: str) -> float:
+    return 60 * json.loads((repository / "logs" / f"{name}.json").read_text())["minutes"]
+
+
+def kill_stage(
+    repository: Path, name: str, sent: signal.Signals, *, moment: float, after_checkpoint: bool
+) -> str | None:
+    """Sends the signal ``moment`` seconds after the start, or after the first checkpoint.
+
+    Returns what is wrong with how the stage ended, or None; "finished" when the signal came too late.
+    """
+    mark = f"{repository}:{name}:{sent.name}:{moment}"
+    process = start(repository, mark, f"stages.{name}")
+    if after_checkpoint:
+        wait_for(lambda: checkpoints(repository, name) or process.poll() is not None, 300)
+    try:
+        process.wait(timeout=moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode == 0:
+        return "finished"
+    if not no_process_of(mark):
+        return f"left processes: {[p.cmdline() for p in marked(mark)]}"
+    if sent == signal.SIGKILL:
+        return None if process.returncode == -sent else f"ended with {process.returncode}: {errors}"
+    if list(repository.rglob(f".tmp-{name}")):
+        return "left temporary outputs"
+    if process.returncode == -sent and not errors:
+        return None  # so early that the stage had not begun
+    lines = [line for line in errors.splitlines() if "goes on from step" not in line]
+    if (
+        process.returncode != 128 + sent
+        or len(lines) != 1
+        or f"{name}: ended by {sent.name}; " not in lines[0]
+    ):
+        return f"ended with {process.returncode}: {errors}"
+    return None
+
+
+def kill_three_times(repository: Path, number: int, name: str) -> list[str]:
+    """What went wrong when each signal struck once, at a random moment of the stage's run time."""
+    rng = np.random.default_rng([11, number])
+    wrong = []
+    for sent in SIGNALS:
+        moment = rng.uniform(0.1, 0.9) * undisturbed_seconds(repository, name)
+        after_checkpoint = name in RESUMING and sent == SIGNALS[-1]
+        if after_checkpoint:
+            moment = rng.uniform(0.0, 0.3)
+        while fault := kill_stage(repository, name, sent, moment=moment, after_checkpoint=after_checkpoint):
+            if fault != "finished":
+                wrong.append(f"{name}, {sent.name} after {moment:.2f} s: {fault}")
+                break
+            moment /= 2
+    return wrong
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_every_stage_ends_as_if_undisturbed(
+    tiny: Path, copy_of_tiny: Copy, python_m: Run
+) -> None:
+    repository = copy_of_tiny()
+    with ThreadPoolExecutor(2) as lanes:
+        faults = lanes.map(lambda job: kill_three_times(repository, *job), enumerate(STAGES))
+        assert [fault for found in faults for fault in found] == []
+    resumable = [name for name in STAGES if checkpoints(repository, name)]
+    assert resumable == [name for name in STAGES if name in RESUMING]
+
+    # Nothing can be restored: all that follows is computed.
+    shutil.rmtree(repository / ".dvc" / "cache")
+    (repository / "dvc.lock").unlink()
+    done = python_m(repository, "dvc", "repro")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (repository / "dvc.lock").read_bytes() == (tiny / "dvc.lock").read_bytes()
+    went_on = [line for line in done.stderr.splitlines() if ": goes on from step " in line]
+    assert {line.split(":")[0] for line in went_on} >= {"encdec", "pose_head", "gan_prior", "smpl_regressor"}
+    assert any(line.startswith("cnn_") for line in went_on)  # controls
+    assert list(repository.glob(".scratch/*")) == []
+    assert list(repository.rglob(".tmp-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "to_group"), [(signal.SIGINT, True), (signal.SIGKILL, False), (signal.SIGTERM, False)]
+)
+def test_killed_dvc_leaves_no_process_and_an_experiment_goes_on_from_the_checkpoint(
+    tiny: Path, copy_of_tiny: Copy, python_m: Run, sent: signal.Signals, to_group: bool
+) -> None:
+    repository = copy_of_tiny()
+    process = start(repository, str(repository), "dvc", "repro", "--single-item", "--force", "gan_prior")
+    assert wait_for(lambda: checkpoints(repository, "gan_prior") or process.poll() is not None, 300)
+    (os.killpg if to_group else os.kill)(process.pid, sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert no_process_of(str(repository))
+    assert "Traceback" not in errors
+    assert checkpoints(repository, "gan_prior")
+    assert not (repository / "data/models/gan_prior.safetensors").exists()
+
+    shutil.rmtree(repository / ".dvc/cache/runs")
+    again = ("exp", "run", "--temp") if sent == signal.SIGINT else ("repro",)
+    done = python_m(repository, "dvc", *again, "--single-item", "gan_prior")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "gan_prior: goes on from step " in done.stderr + done.stdout
+    assert list(repository.glob(".scratch/*")) == []
+    assert (repository / "dvc.lock").read_bytes() == (tiny / "dvc.lock").read_bytes()
