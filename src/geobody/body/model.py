@@ -48,7 +48,7 @@ def read_body(path: Path | str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(path, "no such body file", CURE)
     arrays = _unpack(path)
-    problem = _problem(arrays)
+    problem = body_problem(arrays)
     if problem:
         raise DataError(path, problem, CURE)
     return arrays
@@ -72,7 +72,7 @@ def _unpack(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _problem(arrays: dict[str, np.ndarray]) -> str | None:
+def body_problem(arrays: dict[str, np.ndarray]) -> str | None:
     """What makes these arrays no body, in words, or None."""
     needed = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f",
               "J_regressor_h36m", "landmarks", "meta")  # fmt: skip
