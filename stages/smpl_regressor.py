@@ -1,26 +1,22 @@
 """theta and beta from the embedding: joints of the labelled, silhouettes of all, the prior.
 
 The encoder and the prior are frozen. Trained on the training subjects alone; theta and beta are never
-read. Errors on the held-out blocks and on the training subjects without labels are only reported.
+read. Stage validation says what it does on held-out blocks and on subjects without labels.
 """
 
 from stages import Job, run
 
 
 def main(job: Job) -> str:
-    import numpy as np
-
     from geobody.body.joints_only import joints_only
     from geobody.body.model import BodyModel, read_body
     from geobody.data.crops import CropShards
     from geobody.data.embeddings import read_l3d, read_lapp
-    from geobody.data.labels import report_groups, split_labels
+    from geobody.data.labels import split_labels
     from geobody.data.surreal import read_surreal
     from geobody.models.mean_body import fit_mean_body
     from geobody.models.prior import load_prior
-    from geobody.models.regressor_report import RegressorReport
     from geobody.models.regressor_training import RegressorRecipe, last_losses, train_regressor
-    from geobody.report.metrics_json import write_json
     from geobody.training.checkpoint import save_weights
 
     settings, labels, training = job.params.smpl_regressor, job.params.labels, job.params.training
@@ -59,17 +55,8 @@ def main(job: Job) -> str:
         curves=job.outputs["curves"],
     )
     save_weights(job.outputs["model"], regressor, config)
-
-    report = RegressorReport(shards=shards, l3d=l3d, lapp=lapp, body=body, regressor=regressor)
-    groups = report_groups(shards.table, split, subjects=labels.subjects)
-    errors = {name: report.errors(rows) for name, rows in groups.items()}
-    write_json(job.outputs["metrics"], {"loss": last_losses(job.outputs["curves"]), **errors})
-    report.draw(job.outputs["figure"], rows=np.concatenate(list(groups.values())[1:]))
-    held_out = errors["labelled_held_out"]
-    said = f"N-MPJPE {held_out['n_mpjpe_17_mm']:.0f} mm"
-    if "iou_input" in held_out:
-        said += f", silhouette IoU {held_out['iou_input']:.2f}"
-    return f"{said} on held-out blocks of the labelled"
+    last = ", ".join(f"{term} {value:.3g}" for term, value in last_losses(job.outputs["curves"]).items())
+    return f"{settings.steps} steps from {len(split.train)} labelled images; losses at the end: {last}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage encdec's report: held-out instants of the training subjects, and no test subject."""
+"""The encoder-decoder's training and report: held-out instants of the training subjects, no test subject."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,24 +9,29 @@ from crop_fixtures import write_fake_shards
 from geobody.config import Encdec, ParamsView, Training
 from geobody.data.crops import CropShards
 from geobody.stage import Job
+from geobody.validation import validate_encoder_decoder
 from stages import encdec as page
 
 
-def play(folder: Path, crops: Path) -> dict[str, bytes]:
+def play(folder: Path, crops: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """What the stage writes, and what validation says and draws of it."""
     folder.mkdir()
     sections = {"encdec": Encdec(steps=2, batch_size=8, warmup_steps=0), "training": Training(threads=1)}
-    names = {"model": "m.safetensors", "metrics": "m.json", "curves": "c.csv", "figure": "f.png"}
-    outputs = {name: folder / file for name, file in names.items()}
+    outputs = {name: folder / file for name, file in {"model": "m.safetensors", "curves": "c.csv"}.items()}
     job = Job("encdec", ParamsView({**sections, "seed": 0}), {"crops": crops}, outputs)
     job.__dict__["scratch"] = folder / "scratch"
     page.main(job)
-    return {name: path.read_bytes() for name, path in outputs.items()}
+    figure = folder / "f.png"
+    report = validate_encoder_decoder(
+        outputs["model"], shards=CropShards.open(crops), held_out_fraction=0.07, figure=figure
+    )
+    return {path.name: path.read_bytes() for path in (*outputs.values(), figure)}, report
 
 
 def test_no_output_depends_on_the_test_subjects_pictures(tmp_path: Path) -> None:
     crops = write_fake_shards(tmp_path / "crops", subjects=(1, 5, 9, 101), frames=3)
     before = play(tmp_path / "before", crops)
-    metrics = json.loads(before["metrics"])
+    _, metrics = before
     assert set(metrics["nvs"]) == {"held_out"}
     assert {"same", "novel", "background"} == set(metrics["nvs"]["held_out"])
 

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from crop_fixtures import write_fake_shards
 from geobody.config import Labels, ParamsView, PoseHead, Training
 from geobody.conventions import TEST_SUBJECTS
 from geobody.data.crops import CropShards
+from geobody.data.labels import split_labels
 from geobody.errors import DataError
 from geobody.models.pose_head import (
     KINDS,
@@ -25,6 +25,7 @@ from geobody.models.pose_head import (
 from geobody.models.pose_head_training import train_pose_head
 from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
+from geobody.validation import validate_pose_head
 from stages import pose_head as page
 
 N_POINTS = 20
@@ -221,12 +222,18 @@ def test_the_stage_reports_held_out_blocks_and_other_training_subjects_and_nothi
     np.save(tmp_path / "embeddings" / "l3d.npy", l3d)
     sections = {"pose_head": PoseHead(kind="equivariant", ridge=1e-9), "labels": Labels(), "seed": 0}
     params = ParamsView({**sections, "training": Training(threads=1)})
-    names = {"model": "model.safetensors", "metrics": "metrics.json", "curves": "curves.csv"}
+    names = {"model": "model.safetensors", "curves": "curves.csv"}
     outputs = {name: tmp_path / file for name, file in names.items()}
     job = Job("pose_head", params, {"embeddings": tmp_path / "embeddings", "crops": crops}, outputs)
     job.__dict__["scratch"] = tmp_path / "scratch"
     page.main(job)
-    metrics = json.loads(outputs["metrics"].read_text())
+    metrics = validate_pose_head(
+        outputs["model"],
+        shards=CropShards.open(crops),
+        l3d=l3d,
+        split=split_labels(table, subjects=[1]),
+        subjects=[1],
+    )
     groups = {"labelled_train", "labelled_held_out", *(f"subject_{subject:02d}" for subject in (5, 6, 7, 8))}
     assert set(metrics) == groups | {"train_images", "held_out_images"}
     for group in groups:

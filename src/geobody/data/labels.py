@@ -67,6 +67,21 @@ def split_labels(
     return LabelSplit(np.sort(np.concatenate(train)), np.sort(np.concatenate(held_out)))
 
 
+def label_splits(
+    table: Mapping[str, np.ndarray],
+    *,
+    subjects: Sequence[int],
+    fraction: float,
+    held_out_fraction: float,
+    ceiling_subjects: Sequence[int],
+) -> dict[str, LabelSplit]:
+    """The labels of ``cnn_s1`` (those that pose head and regressor get too) and those of ``cnn_all``."""
+    return {
+        name: split_labels(table, subjects=whose, fraction=share, held_out_fraction=held_out_fraction)
+        for name, whose, share in (("cnn_s1", subjects, fraction), ("cnn_all", ceiling_subjects, 1.0))
+    }
+
+
 def report_groups(
     table: Mapping[str, np.ndarray], split: LabelSplit, *, subjects: Sequence[int]
 ) -> dict[str, np.ndarray]:
