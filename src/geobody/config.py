@@ -102,7 +102,7 @@ class Synth(Section):
     """Further bodies for evaluation alone, numbered from 101 on; 0 leaves them out."""
     evaluation_poses: Annotated[int, Field(ge=0, validate_default=True)] = 400
     """Poses that they take between them; at least one each."""
-    surreal_sequences: Count = 300
+    surreal_sequences: Count = 500
     """Sequences of poses and shapes that the prior is trained on, in SURREAL's layout."""
     surreal_val_sequences: Count = 40
     """Sequences of other takes, performances and shapes that the prior is judged on."""
