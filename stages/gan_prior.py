@@ -84,8 +84,9 @@ def main(job: Job) -> str:
     write_json(job.outputs["metrics"], report)
     prior_figure(job.outputs["figure"], prior, *tensors(unseen), seed=seed)
     auc = report["auc"]
+    dropped = f" (sequences with broken shapes left out: {train.n_dropped})" if train.n_dropped else ""
     return (
-        f"prior from {len(train)} poses; AUC on {len(unseen)} unseen ones: "
+        f"prior from {len(train)} poses{dropped}; AUC on {len(unseen)} unseen ones: "
         f"{auc['shuffled']:.2f} shuffled joints, {auc['generator']:.2f} generator, "
         f"{auc['noise_10']:.2f} noise of 10 deg"
     )

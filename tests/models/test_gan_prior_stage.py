@@ -35,6 +35,9 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / f"data/synthetic/surreal/cmu/{split}/run0/0{number}_01/0{number}_01_c0001_info.mat"
         path.parent.mkdir(parents=True)
         savemat(path, {"pose": rng.normal(size=(72, 30)) * 0.3, "shape": rng.normal(size=(10, 30))})
+    known = tmp_path / "data/synthetic/surreal/cmu/train/run0/18_01/18_01_c0001_info.mat"
+    known.parent.mkdir()
+    savemat(known, {"pose": np.zeros((72, 1)), "shape": np.zeros((10, 1))})
     return tmp_path
 
 
@@ -53,7 +56,8 @@ def test_the_stage_repeats_every_byte_and_says_what_it_left_out(folder: Path) ->
     assert done.returncode == 0, done.stderr
     assert [(folder / name).read_bytes() for name in OUTPUTS] == first
     metrics = json.loads((folder / OUTPUTS[1]).read_text())
-    assert (metrics["train_poses"], metrics["val_poses"]) == (150, 30)
+    assert (metrics["train_poses"], metrics["val_poses"], metrics["dropped_sequences"]) == (150, 30, 1)
+    assert "150 poses (sequences with broken shapes left out: 1)" in done.stdout
     assert len(first[3]) <= 300_000
     poses, betas = torch.eye(3).expand(4, 23, 3, 3), torch.zeros(4, 10)
     assert load_prior(folder / OUTPUTS[0]).score(poses, betas).isfinite().all()

@@ -163,7 +163,7 @@ def _reconstructor(kind: object, base: object, state: object) -> _StandIn:
     """``copy_reg``'s first half of an object."""
     if kind not in (_Chumpy, _ChumpySelect, _Sparse) or base is not _Object or state is not None:
         raise _Refusal("has an object made of something that holds no array")
-    return kind()  # type: ignore[operator]
+    return kind()
 
 
 def _scalar(dtype: object, raw: object) -> float | None:

@@ -70,7 +70,7 @@ def transferred_joints(joints: np.ndarray, *, crown: np.ndarray, sole: np.ndarra
 
     hips = (rig["left_hip"] + rig["right_hip"]) / 2
     hip = np.array([hips[0], sole[1] + HIP_HEIGHT * stature, hips[2]])
-    out = {name: rig[name] for name in H36M_JOINTS if name in rig}
+    out: dict[str, np.ndarray] = {name: rig[name] for name in H36M_JOINTS if name in rig}
     out["hip"] = hip
     for side, name in ((1, "left_hip"), (-1, "right_hip")):
         out[name] = hip + side * np.array([HIP_DISTANCE / 2 * stature, 0.0, 0.0])

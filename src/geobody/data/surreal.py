@@ -23,7 +23,11 @@ BROKEN_SHAPES: Final = re.compile(r"^(ung_)?(18_\d+|19_\d+|143_21)$")
 """Sequences whose shapes are known to be broken: CMU subjects 18 and 19, and sequence 143_21."""
 
 _INFO_NAME: Final = re.compile(r"^(?P<sequence>.+)_c\d{4}_info\.mat$")
+LARGEST_BETA: Final = 10.0
+"""Betas count standard deviations of people: beyond this, or not a number, a shape is broken too."""
+
 _CURE: Final = "run `dvc repro synth`, or point params.yaml: prior.root at a SURREAL set"
+_MEND: Final = "get the file again, or take it out of the folder of params.yaml: prior.root"
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,12 @@ class SurrealPoses:
 
     body_pose     (N,23,3) float32, axis-angle in radians, SMPL's joints 1..23. The root is left
                   out: its values are in the capture's frame, which nothing here can undo.
-    betas         (N,10) float32
+    betas         (N,10) float32, as they are: SURREAL's belong to SMPL's female and male models, here
+                  they are taken together, as shapes in standard deviations
     sequence_id   (N,) int32, index into ``sequences``; clips and runs of one motion share it
     sequences     names of the sequences, sorted
-    n_dropped     sequences left out because their shapes are known to be broken
+    n_dropped     sequences left out because their shapes are broken: those known for it, and those of
+                  which a clip has betas that are not finite or beyond ``LARGEST_BETA``
     """
 
     body_pose: np.ndarray
@@ -51,8 +57,9 @@ class SurrealPoses:
 def read_surreal(root: Path, *, split: str = "train", stride: int = 1) -> SurrealPoses:
     """Every ``stride``-th frame of the clips of a split, as ``SurrealPoses``.
 
-    ``root`` holds ``cmu/``. Raises DataError if the split is not there, a file cannot be read, a
-    field is missing, has another size, or holds numbers that are not finite.
+    ``root`` holds ``cmu/``. Sequences with broken shapes are left out and counted. Raises DataError if
+    the split is not there, a file cannot be read, a field is missing or has another size, or a pose is
+    not finite.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: one of {', '.join(SPLITS)}")
@@ -64,55 +71,67 @@ def read_surreal(root: Path, *, split: str = "train", stride: int = 1) -> Surrea
         raise DataError(folder, "holds no run*/<sequence>/<sequence>_c0001_info.mat", _CURE)
 
     names = [_sequence_name(path) for path in files]
-    dropped = sorted({name for name in names if BROKEN_SHAPES.match(name)})
-    sequences = tuple(sorted(set(names) - set(dropped)))
-    if not sequences:
+    broken = {name for name in names if BROKEN_SHAPES.match(name)}
+    clips = [clip for clip in zip(names, files, strict=True) if clip[0] not in broken]
+    read: list[tuple[str, np.ndarray, np.ndarray]] = []
+    for name, path in progress(clips, desc="SURREAL info files"):
+        pose, shape = read_info(path)
+        if shape_is_broken(shape):
+            broken.add(name)
+        else:
+            read.append((name, pose[::stride, 3:].copy(), shape[::stride].copy()))  # views would keep it all
+    whole = [clip for clip in read if clip[0] not in broken]  # a sequence goes with the first broken clip
+    if not whole:
         raise DataError(folder, "holds only sequences with broken shapes", _CURE)
 
+    sequences = tuple(sorted({name for name, _, _ in whole}))
     ids = {name: number for number, name in enumerate(sequences)}
-    kept = [(path, ids[name]) for path, name in zip(files, names, strict=True) if name in ids]
-    poses, betas, numbers = [], [], []
-    for path, number in progress(kept, desc="SURREAL info files"):
-        pose, shape = read_info(path)
-        poses.append(pose[::stride, 3:])
-        betas.append(shape[::stride])
-        numbers.append(np.full(len(poses[-1]), number, dtype=np.int32))
     return SurrealPoses(
-        body_pose=np.concatenate(poses).reshape(-1, N_BODY_JOINTS, 3),
-        betas=np.concatenate(betas),
-        sequence_id=np.concatenate(numbers),
+        body_pose=np.concatenate([pose for _, pose, _ in whole]).reshape(-1, N_BODY_JOINTS, 3),
+        betas=np.concatenate([shape for _, _, shape in whole]),
+        sequence_id=np.concatenate(
+            [np.full(len(pose), ids[name], dtype=np.int32) for name, pose, _ in whole]
+        ),
         sequences=sequences,
-        n_dropped=len(dropped),
+        n_dropped=len(broken),
     )
 
 
+def shape_is_broken(betas: np.ndarray) -> bool:
+    """Whether betas (T,10) are no person's: not finite, or beyond ``LARGEST_BETA``."""
+    return not bool((np.abs(betas) <= LARGEST_BETA).all())  # NaN compares false
+
+
 def read_info(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """theta (T,72) and beta (T,10) of one info file, float32; the root is still in its capture frame."""
+    """theta (T,72) and beta (T,10) of one info file, float32; the root is still in its capture frame.
+
+    A clip of one frame may hold vectors. theta is finite; beta may be broken (`shape_is_broken`).
+    """
     try:
         fields = loadmat(path, variable_names=("pose", "shape"))
     except Exception as error:  # loadmat raises a different type for nearly every way to break a file
-        raise DataError(path, f"is no readable .mat file ({type(error).__name__})", _CURE) from error
+        raise DataError(path, f"is no readable .mat file ({type(error).__name__})", _MEND) from error
     pose = _frames(path, fields, "pose", 3 * len(SMPL_JOINTS))
     shape = _frames(path, fields, "shape", N_BETAS)
     if len(pose) != len(shape):
-        raise DataError(path, f"'pose' has {len(pose)} frames and 'shape' has {len(shape)}", _CURE)
+        raise DataError(path, f"'pose' has {len(pose)} frames and 'shape' has {len(shape)}", _MEND)
+    if not np.isfinite(pose).all():
+        raise DataError(path, "field 'pose' holds numbers that are not finite", _MEND)
     return pose, shape
 
 
 def _frames(path: Path, fields: dict[str, np.ndarray], name: str, size: int) -> np.ndarray:
     """A (size,T) field as (T,size). A clip of one frame comes as (size,1), (1,size) or (size,)."""
     if name not in fields:
-        raise DataError(path, f"has no field {name!r}", _CURE)
+        raise DataError(path, f"has no field {name!r}", _MEND)
     values = np.asarray(fields[name])
     if values.dtype.kind not in "fiu":
-        raise DataError(path, f"field {name!r} holds no numbers", _CURE)
+        raise DataError(path, f"field {name!r} holds no numbers", _MEND)
     if values.size == size:
         values = values.reshape(size, 1)
     if values.ndim != 2 or values.shape[0] != size or values.shape[1] == 0:
-        raise DataError(path, f"field {name!r} has shape {values.shape}, not ({size}, T)", _CURE)
+        raise DataError(path, f"field {name!r} has shape {values.shape}, not ({size}, T)", _MEND)
     values = values.T.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise DataError(path, f"field {name!r} holds numbers that are not finite", _CURE)
     return values
 
 
