@@ -196,10 +196,10 @@ def missing_sequences(present: Iterable[SequenceName], wanted: Wanted) -> list[s
     for (subject, subaction, cameras), actions in gaps.items():
         subjects[subaction, cameras, tuple(actions)].append(subject)
     lines = []
-    for (subaction, cameras, actions), who in subjects.items():
-        which = "every action" if len(actions) == len(H36M_ACTIONS) else f"action {_listed(actions)}"
-        seen = "all cameras" if len(cameras) == len(wanted.cameras) else f"camera {_listed(cameras)}"
-        lines.append(f"{', '.join(f'S{s}' for s in who)}: subaction {subaction} of {which}, {seen}")
+    for (subaction, lost, which), who in subjects.items():
+        what = "every action" if len(which) == len(H36M_ACTIONS) else f"action {_listed(which)}"
+        seen = "all cameras" if len(lost) == len(wanted.cameras) else f"camera {_listed(lost)}"
+        lines.append(f"{', '.join(f'S{s}' for s in who)}: subaction {subaction} of {what}, {seen}")
     return lines
 
 

@@ -187,7 +187,9 @@ class _Rows:
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-        self._columns: tuple[list[str], list[int], list[str]] = ([], [], [])
+        self._paths: list[str] = []
+        self._sizes: list[int] = []
+        self._digests: list[str] = []
 
     def __enter__(self) -> "_Rows":
         return self
@@ -196,19 +198,17 @@ class _Rows:
         self._writer.close()
 
     def add(self, folder: str, files: list[State], digests: list[str]) -> None:
-        paths, sizes, hashes = self._columns
-        paths.extend(f"{folder}/{name}" for name, _, _ in files)
-        sizes.extend(size for _, size, _ in files)
-        hashes.extend(digests)
-        while len(paths) >= _ROWS_PER_GROUP:
+        self._paths.extend(f"{folder}/{name}" for name, _, _ in files)
+        self._sizes.extend(size for _, size, _ in files)
+        self._digests.extend(digests)
+        while len(self._paths) >= _ROWS_PER_GROUP:
             self._write(_ROWS_PER_GROUP)
 
     def finish(self) -> None:
-        self._write(len(self._columns[0]))
+        self._write(len(self._paths))
         self._writer.close()
 
     def _write(self, rows: int) -> None:
-        arrays = [pa.array(column[:rows], f.type) for column, f in zip(self._columns, SCHEMA, strict=True)]
-        self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-        for column in self._columns:
-            del column[:rows]
+        columns = {"path": self._paths[:rows], "bytes": self._sizes[:rows], "sha256": self._digests[:rows]}
+        self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        del self._paths[:rows], self._sizes[:rows], self._digests[:rows]
