@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from geobody.interruption import Interrupted, ignore_signals, interruptible
+from geobody.stage import Job, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -170,13 +171,13 @@ def test_a_signal_that_python_dropped_is_repeated(monkeypatch: pytest.MonkeyPatc
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(Interrupted) as error, interruptible():
+    with pytest.raises(Interrupted), interruptible() as interruption:
         closes = Closes()
         del closes
         dropped = True
         time.sleep(5)
     assert dropped
-    assert error.value.signal == signal.SIGTERM
+    assert interruption.signal == signal.SIGTERM
 
 
 def test_signals_are_ignored_once_the_end_is_near_and_as_before_afterwards() -> None:
@@ -186,6 +187,32 @@ def test_signals_are_ignored_once_the_end_is_near_and_as_before_afterwards() -> 
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("outcome", ["another error", "a fallback"])
+def test_a_signal_counts_whatever_a_library_makes_of_it(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outcome: str
+) -> None:
+    """A library's bare ``except`` must not turn Ctrl-C into a traceback, nor into outputs of its fallback."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr("sys.argv", ["stages.crops"])
+
+    def main(job: Job) -> str:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as error:
+            if outcome == "another error":
+                raise NameError("half an import") from error
+        job.outputs["crops"].mkdir()
+        for name in ("metrics", "figure"):
+            job.outputs[name].write_bytes(b"of the fallback")
+        return "done"
+
+    with pytest.raises(SystemExit) as ended:
+        run("crops", main)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "error: crops: ended by SIGINT; dvc repro begins it anew\n"
+    assert not (workplace / "data/crops").exists()
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -23,42 +23,50 @@ REPEAT_SECONDS = 2.0
 class Interrupted(KeyboardInterrupt):
     """A signal has asked the stage to end."""
 
-    next_time = "dvc repro begins it anew"
 
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
-        super().__init__(self.signal.name)
+class Interruption:
+    """The signal that came first, if any.
+
+    It counts whatever became of ``Interrupted``: Python drops what is raised inside a destructor or a
+    callback, and an import that is broken off may come out as another error, or as a fallback.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.next_time = "dvc repro begins it anew"
+
+    def check(self) -> None:
+        """Raises ``Interrupted`` when a signal has come."""
+        if self.signal:
+            raise Interrupted
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Interruption]:
     """Raises ``Interrupted`` in the block when a signal comes, unless it is ignored already (``nohup``)."""
-    repeats: list[threading.Timer] = []
+    interruption = Interruption()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # Python drops what is raised inside a destructor or a callback: so ask again until it is heard.
-        again = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()
-        repeats.append(again)
-        raise Interrupted(number)
+        if number != signal.SIGALRM and not interruption.signal:
+            interruption.signal = signal.Signals(number)
+        signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)  # in case that nobody hears
+        interruption.check()
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
-        yield
+        yield interruption
     finally:
-        for again in repeats:
-            again.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def ignore_signals() -> None:
     """From here to the end of ``interruptible``: what is left takes less time than undoing it would."""
-    for number in SIGNALS:
+    for number in (*SIGNALS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 

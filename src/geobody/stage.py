@@ -29,7 +29,7 @@ from geobody.errors import DataError, GeobodyError
 from geobody.full_disk import full_disk
 from geobody.interruption import (
     SETTLE_SECONDS,
-    Interrupted,
+    Interruption,
     end_with_parent,
     ignore_signals,
     interruptible,
@@ -104,13 +104,15 @@ def run(name: str, main: Callable[[Job], str], *, spreads: bool = False) -> None
     process = this_process()
     if "DVC_STAGE" in os.environ or process.launched:  # set by dvc repro, or by torchrun
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with interruptible():
+    with interruptible() as interruption:
         try:
-            said = _run(name, spec, main, process=process, spreads=spreads)
-        except GeobodyError as error:
-            _fail(str(error), error.exit_code)
-        except Interrupted as error:
-            _fail(f"{name}: ended by {error.signal.name}; {error.next_time}", 128 + error.signal)
+            said = _run(name, spec, main, process=process, spreads=spreads, interruption=interruption)
+        except BaseException as error:
+            if ended_by := interruption.signal:
+                _fail(f"{name}: ended by {ended_by.name}; {interruption.next_time}", 128 + ended_by)
+            if isinstance(error, GeobodyError):
+                _fail(str(error), error.exit_code)
+            raise
         seconds = time.monotonic() - start
         _end_workers()
         with contextlib.suppress(OSError):  # the outputs stand: a log is not worth failing for
@@ -120,7 +122,15 @@ def run(name: str, main: Callable[[Job], str], *, spreads: bool = False) -> None
             print(f"{name}: {said}", flush=True)
 
 
-def _run(name: str, spec: StageSpec, main: Callable[[Job], str], *, process: Process, spreads: bool) -> str:
+def _run(
+    name: str,
+    spec: StageSpec,
+    main: Callable[[Job], str],
+    *,
+    process: Process,
+    spreads: bool,
+    interruption: Interruption,
+) -> str:
     pin_threads()
     check_versions(name)
     params = load_params(PARAMS_FILE)
@@ -146,13 +156,14 @@ def _run(name: str, spec: StageSpec, main: Callable[[Job], str], *, process: Pro
                 if not path.exists():
                     raise RuntimeError(f"stage {name} did not write its output {key!r} ({final[key]})")
             ignore_signals()
+            interruption.check()
             for key, path in outputs.items():
                 _replace(path, final[key])
-        except BaseException as error:
+        except BaseException:
             ignore_signals()  # what follows cleans up, and takes a moment
             _end_workers(kill=True)
-            if job.close_scratch(keep=True) and isinstance(error, Interrupted):
-                error.next_time = "dvc repro goes on from its last checkpoint"
+            if job.close_scratch(keep=True):
+                interruption.next_time = "dvc repro goes on from its last checkpoint"
             raise
         else:
             job.close_scratch(keep=False)
