@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from geobody.config import Params, load_params
+from geobody.config import Dataset, Params, load_params
 from geobody.errors import DataError, ParamsError
 from geobody.yaml12 import read_yaml
 
@@ -164,3 +164,9 @@ def test_a_stage_sees_the_sections_that_it_declared_and_no_others() -> None:
     assert view.seed == 0
     with pytest.raises(AttributeError, match="not declared"):
         _ = view.dataset
+
+
+@pytest.mark.parametrize("key", ["train_subjects", "test_subjects"])
+def test_bodies_for_evaluation_alone_cannot_be_named_as_subjects(key: str) -> None:
+    with pytest.raises(ValidationError, match="99"):
+        Dataset(**{key: (1, 101)})

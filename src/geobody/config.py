@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Subject = Annotated[int, Field(ge=1, le=99)]
 PathName = Annotated[str, Field(min_length=1)]
 
 
@@ -136,10 +137,11 @@ class Dataset(Section):
     """Frames 1, 1 + stride, 1 + 2 stride, ... are used."""
     cameras: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 3, 4)
     """Cameras that are used."""
-    train_subjects: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5, 6, 7, 8)
+    train_subjects: Annotated[tuple[Subject, ...], Field(min_length=1)] = (1, 5, 6, 7, 8)
     """Subjects that may be trained on, with or without labels."""
-    test_subjects: Annotated[tuple[Count, ...], Field(min_length=1)] = (9, 11)
-    """Subjects that every score is measured on; never one of the training subjects."""
+    test_subjects: Annotated[tuple[Subject, ...], Field(min_length=1)] = (9, 11)
+    """Subjects that every score is measured on; never one of the training subjects. Bodies numbered from
+    101 on are for evaluation alone, wherever a data set has them: they are named in neither list."""
     exclude: tuple[Exclusion, ...] = ()
     """Sequences that are left out."""
 
