@@ -23,7 +23,7 @@ def main(job: Job) -> str:
     folder.mkdir()
     for size in sorted(body.faces):
         np.savez(folder / f"open_{size}.npz", allow_pickle=False, **body.file_arrays(size))
-    unseen = builder.sample(max(settings.bodies // 10, 20), seed=(seed, 3), desc="unseen bodies")
+    unseen = builder.align(builder.sample(max(settings.bodies // 10, 20), seed=(seed, 3)), body)
     metrics = judge(
         body,
         unseen,

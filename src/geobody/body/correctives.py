@@ -10,11 +10,16 @@ from geobody.body.skinning import (
     dual_quaternion_skinning,
     forward_kinematics,
     linear_skinning,
+    weights_beyond,
 )
-from geobody.conventions import SMPL_JOINTS, SMPL_MIRROR, SMPL_PARENTS
+from geobody.conventions import SMPL_JOINTS, SMPL_MIRROR
 
 RIDGE: Final = 0.02
 """Ridge per pose, in units of the squared features: keeps rarely used directions of rotation small."""
+
+SHOULDERS: Final = ("left_collar", "right_collar", "left_shoulder", "right_shoulder")
+SHOULDER_SHARE: Final = 0.25
+"""Of what dual quaternions would add, the share that is wanted where shoulders bend: there they bulge."""
 
 TOUCHED: Final = 1e-4
 """Smallest share of a vertex' weight that counts as being moved by a joint."""
@@ -27,31 +32,35 @@ def pose_features(rotations: np.ndarray) -> np.ndarray:
 
 def joints_that_bend(weights: np.ndarray) -> np.ndarray:
     """Which joints (V, 24) bend the skin at a vertex: those with some of its weight on either side of them."""
-    beyond = np.zeros((len(SMPL_JOINTS), len(SMPL_JOINTS)))
-    for j in range(len(SMPL_JOINTS)):
-        ancestor = j
-        while ancestor >= 0:
-            beyond[j, ancestor] = 1
-            ancestor = SMPL_PARENTS[ancestor]
-    share = weights @ beyond
+    share = weights_beyond(weights)
     return (share > TOUCHED) & (share < 1 - TOUCHED)
+
+
+def wanted_share(weights: np.ndarray) -> np.ndarray:
+    """Share (V,) of the difference to dual-quaternion skinning that a vertex is to be corrected by."""
+    beyond = weights_beyond(weights)
+    bend = beyond * (1 - beyond)
+    shoulders = bend[:, [SMPL_JOINTS.index(name) for name in SHOULDERS]].sum(1)
+    return 1 - (1 - SHOULDER_SHARE) * shoulders / np.maximum(bend.sum(1), 1e-12)
 
 
 def fit_posedirs(
     vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, *, poses: np.ndarray, mirror: np.ndarray
 ) -> np.ndarray:
-    """Correctives (V, 3, 207): ridge regression, from R - I, of the offsets that dual quaternions would add.
+    """Correctives (V, 3, 207): ridge regression, from R - I, of the offsets that dual quaternions would add,
+    or of a share of them (``wanted_share``).
 
     A vertex listens to the joints that bend the skin there, and to no other. ``poses`` (N, 24, 3, 3);
     ``vertices`` (V, 3), ``joints`` (24, 3) and ``weights`` (V, 24) at rest. The poses' mirror images
     are not needed: the result is made symmetric under ``mirror`` (V,).
     """
+    share = wanted_share(weights)[:, None]
     offsets = np.empty((len(poses), len(vertices), 3), dtype=np.float32)
     for n, rotations in enumerate(poses):
         world, shift = forward_kinematics(rotations, joints)
         wanted = dual_quaternion_skinning(vertices, weights, world, shift)
         plain = linear_skinning(vertices, weights, world, shift)
-        offsets[n] = solve_3x3(blended_rotations(weights, world), wanted - plain)
+        offsets[n] = solve_3x3(blended_rotations(weights, world), share * (wanted - plain))
     features = pose_features(poses)
     bending = np.repeat(joints_that_bend(weights)[:, 1:], 9, axis=1)
     patterns, group = np.unique(bending, axis=0, return_inverse=True)

@@ -4,24 +4,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from geobody.body.alignment import RestBodies
 from geobody.body.correctives import pose_features
 from geobody.body.joints import posed_examples
-from geobody.body.open_body import OpenBody, RestBodies
-from geobody.body.poses import NAMED_POSES_DEG, named_pose, random_poses
+from geobody.body.open_body import OpenBody
+from geobody.body.poses import NAMED_POSES_DEG, named_pose, random_poses, rotation_of_degrees
 from geobody.body.shape_space import betas_of, shapes_of, vertex_areas
-from geobody.body.skinning import forward_kinematics, linear_skinning, volume
-from geobody.conventions import H36M_JOINTS, MM_PER_M, N_BETAS, SMPL_JOINTS, SMPL_PARENTS
+from geobody.body.skinning import forward_kinematics, linear_skinning, local_rotations, volume
+from geobody.conventions import H36M_JOINTS, MM_PER_M, N_BETAS, SMPL_JOINTS
 
 BETA_COUNTS: Final = (1, 2, 3, 5, 10)
+TWIST_DEG: Final = 80.0
 NEAR_VERTICES: Final = 8
-
-
-def pose_of_artist(rotations: np.ndarray) -> np.ndarray:
-    """Pose (24, 3, 3) that undoes world ``rotations`` (24, 3, 3) from the artist's pose to the T-pose."""
-    world = rotations.transpose(0, 2, 1)
-    return np.stack([
-        world[j] if parent < 0 else world[parent].T @ world[j] for j, parent in enumerate(SMPL_PARENTS)
-    ])  # fmt: skip
 
 
 def pose_body(
@@ -56,10 +50,11 @@ def judge(
         return float((np.linalg.norm(fitted - true, axis=2) @ share).mean() * MM_PER_M)
 
     joint_error = np.linalg.norm(body.J_regressor @ shapes - held_out.joints, axis=2).mean(0) * MM_PER_M
+    to_artist = local_rotations(held_out.rotations.swapaxes(-1, -2))
     back = []
     for n, shape in enumerate(shapes):
-        posed, _ = pose_body(body, shape, pose_of_artist(held_out.rotations[n]))
-        back.append(np.linalg.norm(posed + held_out.artist_joints[n, 0] - held_out.artist[n], axis=1) @ share)
+        posed, _ = pose_body(body, shape, to_artist[n])
+        back.append(np.linalg.norm(posed + held_out.translations[n] - held_out.artist[n], axis=1) @ share)
     rng = np.random.default_rng([seed, 2])
     size = min(body.faces)
     posed, targets = posed_examples(
@@ -84,6 +79,10 @@ def judge(
             for n, faces in body.faces.items()
         },
         "volume_change_pct": {name: _volume_changes(body, name) for name in NAMED_POSES_DEG},
+        "wrist_radius_at_80_deg_of_twist_pct": {
+            "without_posedirs": _narrowest_wrist(body, with_posedirs=False),
+            "with_posedirs": _narrowest_wrist(body, with_posedirs=True),
+        },
         "h36m_joint_error_mm": {
             "mean": float(h36m_error.mean()),
             "by_joint": dict(zip(H36M_JOINTS, h36m_error.tolist(), strict=True)),
@@ -124,6 +123,34 @@ def _volume_changes(body: OpenBody, pose: str) -> dict[str, float]:
         posed, _ = pose_body(body, body.space.mean, named_pose(pose), with_posedirs=with_posedirs)
         out[name] = 100 * (volume(posed, faces) / at_rest - 1)
     return out
+
+
+def _narrowest_wrist(body: OpenBody, *, with_posedirs: bool) -> float:
+    """The smallest mean radius of a slice of the forearm when the wrist is twisted, in percent of that at rest.
+
+    Ten slices from the elbow's side of the forearm to the hand, twists of +80 and -80 degrees.
+    """
+    joints = body.J_regressor @ body.space.mean
+    elbow, wrist = (joints[SMPL_JOINTS.index(name)] for name in ("left_elbow", "left_wrist"))
+    arm = np.flatnonzero(body.space.mean[:, 0] > elbow[0])
+    axis = (wrist - elbow) / np.linalg.norm(wrist - elbow)
+
+    def along_and_radius(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        offset = vertices[arm] - elbow
+        along = offset @ axis
+        return along / np.linalg.norm(wrist - elbow), np.linalg.norm(offset - along[:, None] * axis, axis=1)
+
+    along, at_rest = along_and_radius(body.space.mean)
+    narrowest = []
+    for angle in (-TWIST_DEG, TWIST_DEG):
+        angles = np.zeros((len(SMPL_JOINTS), 3))
+        angles[SMPL_JOINTS.index("left_wrist"), 0] = angle
+        posed, _ = pose_body(body, body.space.mean, rotation_of_degrees(angles), with_posedirs=with_posedirs)
+        _, twisted = along_and_radius(posed)
+        for start in np.arange(0.2, 1.2, 0.1):
+            part = (along >= start) & (along < start + 0.1)
+            narrowest.append(twisted[part].mean() / at_rest[part].mean())
+    return 100 * float(min(narrowest))
 
 
 def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

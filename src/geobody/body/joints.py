@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from geobody.body.correctives import pose_features
-from geobody.body.shape_space import ShapeSpace, mirrored_rows, shapes_of, sparse_row, surrounding
+from geobody.body.shape_space import ShapeSpace, mirrored_rows, shapes_of, surrounding
 from geobody.body.skinning import forward_kinematics, linear_skinning
 from geobody.conventions import H36M_JOINTS, H36M_MIRROR, SMPL_JOINTS
 
@@ -24,6 +24,10 @@ FACE_FORWARD: Final = 0.2
 
 STEADY: Final = 0.7
 """Share of a vertex' weight that ties it to its body part."""
+
+ROW_VERTICES: Final = 24
+VERTEX_NOISE_M: Final = 0.001
+"""A smaller noise fits better and takes larger weights of both signs, which real noise would be multiplied by."""
 
 BODY_PART: Final = {
     "hip": "pelvis", "right_hip": "pelvis", "left_hip": "pelvis", "spine": "spine2", "neck": "neck",
@@ -80,11 +84,11 @@ def fit_h36m_regressor(
     bodies: np.ndarray, targets: np.ndarray, *, rest: np.ndarray, rest_targets: np.ndarray,
     weights: np.ndarray, mirror: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """Rows (17, V), sparse, non-negative, summing to 1, mirrored, that find the joints on posed bodies.
+    """Rows (17, V), sparse, summing to 1, mirrored, that find the joints on posed bodies.
 
-    ``bodies`` (N, V, 3) and ``targets`` (N, 17, 3) to fit; ``rest`` (V, 3) and ``rest_targets`` (17, 3)
-    choose the vertices around each joint: the nearest, and the nearest of those whose ``weights`` (V, 24)
-    tie them to the body part that carries it.
+    Their weights may be negative: no mean of skin that a thigh does not move lies in a hip. ``bodies`` (N, V, 3) and
+    ``targets`` (N, 17, 3) to fit; ``rest`` (V, 3) and ``rest_targets`` (17, 3) choose the vertices around each
+    joint: the nearest, and the nearest of those whose ``weights`` (V, 24) tie them to the body part that carries it.
     """
     rows = np.zeros((len(H36M_JOINTS), rest.shape[0]))
     for j, name in enumerate(H36M_JOINTS):
@@ -94,6 +98,26 @@ def fit_h36m_regressor(
         steady = weights[:, part] > STEADY
         ids = np.union1d(surrounding(rest, rest_targets[j]), surrounding(rest, rest_targets[j], steady))
         offset = bodies[:, ids] - targets[:, j, None]
-        columns = offset.transpose(0, 2, 1).reshape(-1, len(ids))
-        rows[j, ids] = sparse_row(columns, np.zeros(len(columns)))
+        rows[j, ids] = signed_row(offset.transpose(0, 2, 1).reshape(-1, len(ids)))
     return mirrored_rows(rows, mirror=mirror, joint_mirror=H36M_MIRROR, names=H36M_JOINTS)
+
+
+def signed_row(columns: np.ndarray) -> np.ndarray:
+    """Weights (C,), at most ``ROW_VERTICES`` of any sign that sum to 1, that bring ``columns`` (M, C) nearest to 0.
+
+    Ridge regression as if each vertex shook by ``VERTEX_NOISE_M``. The vertices with the smallest weights are
+    dropped, a fifth at a time, and the rest fitted again.
+    """
+    gram = columns.T @ columns / len(columns) + VERTEX_NOISE_M**2 * np.eye(columns.shape[1])
+    use = np.arange(columns.shape[1])
+    while True:
+        weights = np.linalg.solve(gram[np.ix_(use, use)], np.ones(len(use)))
+        weights /= weights.sum()
+        excess = len(use) - ROW_VERTICES
+        if excess <= 0:
+            break
+        order = np.argsort(np.abs(weights), kind="stable")
+        use = np.sort(use[order[min(excess, 1 + len(use) // 5) :]])
+    out = np.zeros(columns.shape[1])
+    out[use] = weights
+    return out

@@ -20,7 +20,7 @@ RANGES_DEG: Final[dict[str, tuple[Triple, Triple]]] = {
     "spine3": ((-8, -12, -8), (12, 12, 8)), "neck": ((-20, -30, -20), (25, 30, 20)),
     "head": ((-20, -30, -15), (20, 30, 15)), "collar": ((-5, -20, -10), (5, 15, 30)),
     "shoulder": ((-60, -100, -85), (60, 35, 75)), "elbow": ((-40, -140, -5), (40, 0, 5)),
-    "wrist": ((-45, -20, -60), (45, 20, 60)), "hand": ((-5, -5, -60), (5, 5, 20)),
+    "wrist": ((-85, -20, -60), (85, 20, 60)), "hand": ((-5, -5, -60), (5, 5, 20)),
 }  # fmt: skip
 """Lowest and highest angles of a joint; joints that are not named do not bend."""
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from geobody.body.skinning import blended_rotations, forward_kinematics, local_rotations
 from geobody.conventions import SMPL_JOINTS, SMPL_MIRROR, SMPL_PARENTS
 
 LEG_SPREAD_RAD: Final = np.radians(4.0)
@@ -112,28 +113,38 @@ def _carried(parent: np.ndarray, direction: np.ndarray, target: np.ndarray) -> n
     return rotation_between(np.einsum("nij,nj->ni", parent, direction), target) @ parent
 
 
-def unpose(
-    vertices: np.ndarray, joints: np.ndarray, rotations: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (N, V, 3) and joints (N, 24, 3) of the T-pose, with the pelvis at the origin.
+def turned_joints(joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Joints (N, 24, 3) with the pelvis at the origin after their bones are turned by ``rotations``.
 
-    ``rotations`` (N, 24, 3, 3) take body parts from the given pose to the T-pose. What is applied is
-    the *inverse* of the blended transform that poses the result back, so that linear blend skinning
-    of the result returns exactly the given vertices.
+    ``rotations`` (N, 24, 3, 3) are those of the body parts in the world, from the artist's pose to the T-pose or back.
     """
-    rest_joints = np.zeros_like(joints)
+    rest = np.zeros_like(joints)
     for j, parent in enumerate(SMPL_PARENTS):
         if parent >= 0:
             bone = joints[:, j] - joints[:, parent]
-            rest_joints[:, j] = rest_joints[:, parent] + np.einsum("nij,nj->ni", rotations[:, parent], bone)
-    posing = rotations.transpose(0, 1, 3, 2)
-    shift = joints - np.einsum("njab,njb->nja", posing, rest_joints)
+            rest[:, j] = rest[:, parent] + np.einsum("nij,nj->ni", rotations[:, parent], bone)
+    return rest
+
+
+def unpose(
+    vertices: np.ndarray, *, rotations: np.ndarray, joints: np.ndarray, translations: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Vertices (N, V, 3) of the T-pose from those of the artist's pose.
+
+    ``rotations`` (N, 24, 3, 3) take body parts from the artist's pose to the T-pose; ``joints`` (N, 24, 3) lie in
+    the T-pose; ``translations`` (N, 3) are those of the artist's pose. What is applied is the *inverse* of the
+    blended transform that poses the result back, so that linear blend skinning of it returns exactly ``vertices``.
+    """
+    posing = rotations.swapaxes(-1, -2)
+    local = local_rotations(posing)
     rest = np.empty_like(vertices)
     for n in range(len(vertices)):
-        linear = (weights @ posing[n].reshape(-1, 9)).reshape(-1, 3, 3)
-        moved = vertices[n] - weights @ shift[n]
-        rest[n] = solve_3x3(linear, moved)
-    return rest, rest_joints
+        world, shift = forward_kinematics(local[n], joints[n])
+        rest[n] = solve_3x3(
+            blended_rotations(weights, world), vertices[n] - translations[n] - weights @ shift
+        )
+    return rest
 
 
 def solve_3x3(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Ten numbers for a body's shape, and the joints that follow from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 from geobody.conventions import N_BETAS, SMPL_JOINTS, SMPL_MIRROR
 
 N_DIRECTIONS: Final = 60
-RANKS: Final = (0, 1, 2, 4, 8, 16)
+RANKS: Final = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40)
 """A joint's candidate vertices: in each of 60 directions the nearest, the second, ... so that they surround it."""
 
 SUM_WEIGHT: Final = 100.0
@@ -28,12 +28,22 @@ class ShapeSpace:
     scores: np.ndarray
     explained: np.ndarray
 
+    def at(self, size: int) -> "ShapeSpace":
+        """The same space at its first ``size`` vertices."""
+        return replace(self, mean=self.mean[:size], directions=self.directions[:size])
+
 
 def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """A third of the area of the faces around each vertex: vertices (V, 3), faces (F, 3) -> (V,)."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(area, 3), minlength=len(vertices))
+
+
+def mirrored_mean(bodies: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """Mean (V, 3) of bodies (N, V, 3), exactly mirror symmetric under ``mirror`` (V,)."""
+    mean = bodies.mean(0)
+    return (mean + mean[mirror] * np.array([-1.0, 1.0, 1.0])) / 2
 
 
 def fit_shape_space(bodies: np.ndarray, *, areas: np.ndarray, mirror: np.ndarray) -> ShapeSpace:
@@ -44,7 +54,7 @@ def fit_shape_space(bodies: np.ndarray, *, areas: np.ndarray, mirror: np.ndarray
     ``explained`` (N,) is the share of the variance that the first components explain, summed up.
     """
     n = len(bodies)
-    mean = bodies.mean(0)
+    mean = mirrored_mean(bodies, mirror)
     weight = np.sqrt(areas / areas.sum())[:, None]
     centred = ((bodies - mean) * weight).reshape(n, -1)
     values, vectors = np.linalg.eigh(centred @ centred.T)
@@ -53,7 +63,6 @@ def fit_shape_space(bodies: np.ndarray, *, areas: np.ndarray, mirror: np.ndarray
     scores = vectors * np.sqrt(n)
     directions = np.moveaxis(np.tensordot(scores, bodies - mean, axes=(0, 0)), 0, -1) / n
     directions = (directions + directions[mirror] * np.array([-1.0, 1.0, 1.0])[:, None]) / 2
-    mean = (mean + mean[mirror] * [-1.0, 1.0, 1.0]) / 2
     height = np.ptp(mean[:, 1])
     outline = mean[:, :2] / height
     grows = np.einsum("vck,vc->k", directions[:, :2], outline * areas[:, None])
@@ -121,12 +130,10 @@ def sparse_row(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
     return out
 
 
-def fit_joint_regressor(
-    space: ShapeSpace, joints: np.ndarray, *, candidates: np.ndarray, mirror: np.ndarray
-) -> np.ndarray:
+def fit_joint_regressor(space: ShapeSpace, joints: np.ndarray, *, mirror: np.ndarray) -> np.ndarray:
     """Rows (24, V), sparse, non-negative, summing to 1, that give the joints of a shape in the T-pose.
 
-    ``joints`` (N, 24, 3) belong to ``space.scores``; only the vertices ``candidates`` (bool, V) take part.
+    ``joints`` (N, 24, 3) belong to ``space.scores``.
     Each row is fitted to the mean joint and to how the joint moves with each beta. Right rows mirror left.
     """
     n = len(joints)
@@ -136,7 +143,7 @@ def fit_joint_regressor(
     for j, name in enumerate(SMPL_JOINTS):
         if name.startswith("right_"):
             continue
-        ids = surrounding(space.mean, mean[j], candidates)
+        ids = surrounding(space.mean, mean[j])
         columns = np.concatenate([space.mean[ids, :, None] - mean[j, :, None], space.directions[ids]], axis=2)
         columns = columns.reshape(len(ids), -1).T
         target = np.concatenate([np.zeros((3, 1)), moves[j]], axis=1).ravel()

@@ -21,6 +21,25 @@ def forward_kinematics(rotations: np.ndarray, joints: np.ndarray) -> tuple[np.nd
     return world, placed - np.einsum("jab,jb->ja", world, joints)
 
 
+def local_rotations(world: np.ndarray) -> np.ndarray:
+    """Rotations (..., 24, 3, 3) relative to the parent from world rotations (..., 24, 3, 3)."""
+    parents = np.array(SMPL_PARENTS[1:])
+    local = world.copy()
+    local[..., 1:, :, :] = world[..., parents, :, :].swapaxes(-1, -2) @ world[..., 1:, :, :]
+    return local
+
+
+def weights_beyond(weights: np.ndarray) -> np.ndarray:
+    """Share (V, 24) of each vertex' weight that moves with a joint: its own and that of the joints beyond it."""
+    beyond = np.zeros((len(SMPL_PARENTS), len(SMPL_PARENTS)))
+    for j in range(len(SMPL_PARENTS)):
+        ancestor = j
+        while ancestor >= 0:
+            beyond[j, ancestor] = 1
+            ancestor = SMPL_PARENTS[ancestor]
+    return weights @ beyond
+
+
 def linear_skinning(
     vertices: np.ndarray, weights: np.ndarray, world: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
