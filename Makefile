@@ -31,9 +31,18 @@ test: $(READY) ## lint, types and all tests
 smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
 	python -m tools.smoke
 
+.PHONY: bench
+bench: $(READY) ## compare costs, e.g. of dvc repro with nothing to do; needs an up-to-date repository
+	python -m tools.bench
+
+.PHONY: plots
+plots: $(READY) ## draw curves, bars and pictures on one page, dvc_plots/index.html (dvc plots show)
+	dvc plots show
+
 .PHONY: report
-report: $(READY) ## write the README's DAG and tables anew from dvc.yaml and metrics/
+report: $(READY) ## write the README's DAG and tables and the data card's anew from dvc.yaml and metrics/
 	python -m tools.write_readme
+	python -m tools.write_data_card
 
 dvc.yaml: $(READY) ## write dvc.yaml anew from src/geobody/paths.py and the imports
 	python -m tools.write_dvc_yaml
