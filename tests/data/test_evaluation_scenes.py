@@ -4,7 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from geobody.config import Synth
 from geobody.conventions import EVALUATION_SUBJECTS, TEST_SUBJECTS, TRAIN_SUBJECTS
 from geobody.data.evaluation_scenes import (
     APART,
@@ -45,6 +47,14 @@ def test_more_poses_than_actions_become_further_subactions() -> None:
         (3, 1), (9, 1), (3, 2), (9, 2), (3, 3),
     ]  # fmt: skip
     assert deal(bodies=0, poses=0) == []
+
+
+def test_params_give_every_body_a_pose() -> None:
+    Synth(evaluation_bodies=3, evaluation_poses=3)
+    Synth(evaluation_bodies=0, evaluation_poses=0)
+    for bodies, poses in ((3, 2), (0, 1)):
+        with pytest.raises(ValidationError, match="at least evaluation_bodies"):
+            Synth(evaluation_bodies=bodies, evaluation_poses=poses)
 
 
 @pytest.mark.parametrize("axis", [0, 90])

@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from geobody.conventions import EVALUATION_SUBJECTS
+from geobody.data.actions import action_sequence
 from geobody.data.kinematics import FIGURE_OFFSETS_M, JOINT, forward_kinematics, normalise
 from geobody.data.motion_files import Clip, read_bvh, read_deepmimic, retarget
+from geobody.data.motions import load_motions, subject_blocks
 from geobody.errors import DataError
+
+COMMITTED = Path(__file__).resolve().parents[2] / "data" / "motions"
 
 # Legs spread and thigh bones of unlike length, an empty joint on the way to the legs, as CMU's clips have.
 TREE = [
@@ -115,6 +120,22 @@ def direction_errors(clip: Clip) -> dict[str, np.ndarray]:
     ]
     errors["trunk"] = np.abs(leans[0] - leans[1])
     return errors
+
+
+def test_a_folder_of_the_users_own_clips_moves_subjects_and_bodies_for_evaluation(tmp_path: Path) -> None:
+    (tmp_path / "long.bvh").write_text(bvh_text(random_angles(frames=600)))
+    write_mimic(tmp_path / "short.txt", mimic_rows())
+    takes = load_motions(tmp_path)
+    assert [take.name for take in takes] == ["long", "short"]
+    blocks = subject_blocks(takes)
+    assert all("long" in {block.take for block in blocks[s]} for s in (1, 5, 9, EVALUATION_SUBJECTS[1]))
+    assert "short" in {block.take for own in blocks.values() for block in own}
+    for subject in (1, 9, EVALUATION_SUBJECTS[1]):
+        motion, other = (
+            action_sequence(action=3, subject=subject, subaction=1, frames=4, fps=5.0, seed=0, motions=folder)
+            for folder in (tmp_path, COMMITTED)
+        )
+        assert not np.allclose(motion.poses, other.poses)
 
 
 def test_limbs_point_where_the_bvh_points(bvh: Path) -> None:

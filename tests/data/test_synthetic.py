@@ -13,30 +13,44 @@ from scipy.spatial.transform import Rotation
 
 from capsule_body import write_capsule_body
 from geobody.body.model import BodyModel
-from geobody.data import synthetic, synthetic_files
+from geobody.conventions import EVALUATION_SUBJECTS
+from geobody.data import rooms, synthetic, synthetic_files
 from geobody.data.surreal import read_surreal
 from geobody.data.synthetic_files import Performance
 from geobody.errors import DataError
+from geobody.render import scene
 
 MOTIONS = Path(__file__).parents[2] / "data" / "motions"
 SUBJECTS, ACTIONS, FRAMES, SIZE = (1, 9), (3, 9), 3, 128
 
 
-def make(root: Path, body: Path, *, workers: int, motions: Path = MOTIONS) -> list[Performance]:
+def make(
+    root: Path,
+    body: Path,
+    *,
+    workers: int,
+    motions: Path = MOTIONS,
+    subjects: tuple[int, ...] = SUBJECTS,
+    actions: tuple[int, ...] = ACTIONS,
+    bodies: int = 0,
+    poses: int = 0,
+) -> list[Performance]:
     return synthetic.generate(
         images=root / "images",
         masks=root / "masks",
         body=body,
         motions=motions,
         seed=3,
-        subjects=SUBJECTS,
-        actions=ACTIONS,
+        subjects=subjects,
+        actions=actions,
         subactions=1,
         frames=FRAMES,
         fps=5.0,
         image_size_px=SIZE,
         jpeg_quality=90,
         noise_std=2.5,
+        evaluation_bodies=bodies,
+        evaluation_poses=poses,
         jobs=workers,
     )
 
@@ -248,12 +262,46 @@ def test_surreal_layout_is_read_back(tmp_path: Path, body: Path) -> None:
     assert all_bytes(tmp_path / "s") == all_bytes(tmp_path / "t")
 
 
+def test_bodies_for_evaluation_leave_the_empty_room_as_their_median(tmp_path: Path, body: Path) -> None:
+    performances = make(
+        tmp_path, body, workers=1, subjects=(), actions=tuple(range(2, 17)), bodies=1, poses=10
+    )
+    assert [performance.subject for performance in performances] == [EVALUATION_SUBJECTS[0]] * 10
+    assert [len(performance.pose) for performance in performances] == [1] * 10
+    cameras = rooms.cameras(seed=3, subject=101, image_size_px=SIZE)
+    boxes, lamp = rooms.furniture(seed=3, subject=101), rooms.light(seed=3, subject=101)
+    for number, camera in enumerate(cameras):
+        names = [synthetic.sequence_name(p.subject, p.action, p.subaction, number + 1) for p in performances]
+        seen = [cv2.imread(str(tmp_path / "images" / n / f"{n}_000001.jpg")).astype(float) for n in names]
+        empty = scene.sensor(
+            rooms.render_room(camera, boxes, lamp, seed=3)[0],
+            gain=rooms.exposure(seed=3, subject=101, camera=number),
+            noise_std=0,
+            rng=np.random.default_rng(0),
+        )
+        _, data = cv2.imencode(".jpg", empty[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        expected = cv2.imdecode(data, cv2.IMREAD_COLOR).astype(float)
+        other = np.abs(np.median(seen, axis=0) - expected).max(-1) > 25
+        assert other.mean() < 0.004, names[0]
+        assert (np.abs(seen[0] - expected).max(-1) > 25).mean() > 0.01  # somebody is there
+
+
 def test_missing_motions_are_named_in_one_line(tmp_path: Path, body: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(
         DataError, match=r"none: holds no .npz, .bvh or .txt clip; git checkout data/motions"
     ) as caught:
         make(tmp_path, body, workers=1, motions=tmp_path / "none")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "images").exists()
+
+
+def test_a_broken_clip_of_the_users_is_named_before_anything_is_drawn(tmp_path: Path, body: Path) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "walk.bvh").write_text("HIERARCHY\nROOT Hips\n{\n  OFFSET 0 0")
+    with pytest.raises(DataError, match=r"walk\.bvh: .*; export it again") as caught:
+        make(tmp_path, body, workers=1, motions=clips)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "images").exists()
 
