@@ -49,12 +49,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
-@pytest.fixture
-def copy_of_tiny(tiny: Path, tmp_path: Path) -> Copy:
-    """``copy_of_tiny()`` is a new repository like ``tiny`` that a test may change: under a second each."""
+@pytest.fixture(scope="session")
+def copy_of_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """``copy_of_tiny()`` is a new repository like ``tiny`` that a test may change: two seconds each."""
 
     def copy(name: str = "copy") -> Path:
-        (tmp_path / name).mkdir()
-        return _copy(tiny, tmp_path / name)
+        return _copy(tiny, tmp_path_factory.mktemp(name))
 
     return copy

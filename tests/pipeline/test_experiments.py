@@ -1,0 +1,143 @@
+"""DVC's experiments: each runs the code of its own copy, and what differs between two of them is shown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_types import Copy, Run
+
+pytestmark = pytest.mark.slow
+
+GIT = ("git", "-c", "user.name=geobody", "-c", "user.email=geobody@localhost")
+HOOK = "    write_json(job.outputs["
+"""A line of stages/eval.py, before which a test has it write down which code ran and where it was imported from."""
+
+
+def git(repository: Path, *command: str) -> str:
+    return subprocess.run(
+        [*GIT, *command], cwd=repository, check=True, capture_output=True, text=True
+    ).stdout  # fmt: skip
+
+
+def mark(repository: Path, number: int) -> None:
+    """Lets the stage ``eval`` of the working tree say ``number`` in its metrics; 0: what it said before."""
+    page = repository / "stages/eval.py"
+    text = git(repository, "show", "HEAD:stages/eval.py")
+    assert text.count(HOOK) == 1
+    page.write_text(text.replace(HOOK, f'    metrics["code"] = {number}\n{HOOK}') if number else text)
+    module = repository / "src/geobody/views.py"
+    text = git(repository, "show", "HEAD:src/geobody/views.py")
+    module.write_text(text + f"# {number}\nMARK = {number}\n" if number else text)
+    if number:
+        page.write_text(page.read_text().replace('metrics["code"] =', 'metrics["module"] = __import__('
+                        '"geobody.views", fromlist=["MARK"]).MARK\n    metrics["code"] ='))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def repository(copy_of_tiny: Copy, python_m: Run) -> Path:
+    """A committed copy with three experiments: of the queue, of a temporary copy and of the workspace."""
+    repository = copy_of_tiny("experiments")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "Run the tiny profile")
+
+    def dvc(*command: str) -> None:
+        done = python_m(repository, "dvc", *command, GIT_AUTHOR_NAME="geobody", GIT_AUTHOR_EMAIL="geobody@localhost",
+                        GIT_COMMITTER_NAME="geobody", GIT_COMMITTER_EMAIL="geobody@localhost")  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+    mark(repository, 1)
+    dvc("exp", "run", "--queue", "--name", "queued", "-S", "eval.view_instants=18")
+    mark(repository, 2)
+    dvc("exp", "run", "--temp", "--name", "temporary", "-S", "eval.view_instants=17")
+    mark(repository, 3)
+    dvc("exp", "run", "--run-all")
+    mark(repository, 0)
+    dvc("exp", "run", "--name", "here", "-S", "pose_head.learning_rate=1e-5")
+    return repository
+
+
+def said(repository: Path, revision: str) -> dict[str, Any]:
+    return json.loads(git(repository, "show", f"{revision}:metrics/eval.json"))
+
+
+def experiment(repository: Path, name: str) -> str:
+    (found,) = (
+        line.split()[0]
+        for line in git(repository, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+        if line.endswith(f"/{name}") and "refs/exps/" in line
+    )
+    return found
+
+
+@pytest.mark.parametrize(("name", "number"), [("queued", 1), ("temporary", 2)])
+def test_an_experiment_runs_the_code_of_its_own_copy(repository: Path, name: str, number: int) -> None:
+    metrics = said(repository, experiment(repository, name))
+    assert (metrics["code"], metrics["module"]) == (number, number)
+
+
+def test_the_workspace_runs_its_own_code(repository: Path) -> None:
+    assert "code" not in said(repository, experiment(repository, "here"))
+
+
+def test_an_exponent_is_a_number_everywhere(repository: Path, python_m: Run) -> None:
+    done = python_m(repository, "dvc", "params", "diff", "HEAD", experiment(repository, "here"), "--json")
+    (change,) = json.loads(done.stdout)["params.yaml"].items()
+    assert change == ("pose_head.learning_rate", {"old": 1e-3, "new": 1e-5})
+    program = (
+        "from pathlib import Path; from geobody.config import load_params;"
+        "print(repr(load_params(Path('params.yaml')).pose_head.learning_rate))"
+    )
+    environment = {"PYTHONPATH": str(repository / "src")}
+    read = subprocess.check_output(
+        [sys.executable, "-c", program], cwd=repository, env=environment, text=True
+    )
+    assert read == "1e-05\n"
+    lock = git(repository, "show", f"{experiment(repository, 'here')}:dvc.lock")
+    assert "learning_rate: 1e-05\n" in lock
+
+
+def test_experiments_are_shown_with_what_they_changed(repository: Path, python_m: Run) -> None:
+    done = python_m(repository, "dvc", "exp", "show", "--json")
+    shown = {
+        exp["revs"][0]["name"]: exp["revs"][0]["data"]
+        for baseline in json.loads(done.stdout)
+        for exp in baseline.get("experiments") or []
+    }
+    assert set(shown) == {"queued", "temporary", "here"}
+    assert shown["queued"]["params"]["params.yaml"]["data"]["eval"]["view_instants"] == 18
+    assert shown["queued"]["metrics"]["metrics/eval.json"]["data"]["code"] == 1
+
+
+def test_metrics_params_and_plots_differ_between_two_revisions(repository: Path, python_m: Run) -> None:
+    here = experiment(repository, "here")
+    done = python_m(repository, "dvc", "metrics", "diff", "HEAD", here, "--json")
+    changed = json.loads(done.stdout)
+    assert set(changed) == {"metrics/eval.json", "metrics/pose_head.json"}
+    change = changed["metrics/eval.json"]["pose.mpjpe_17_mm"]
+    assert change["diff"] == pytest.approx(change["new"] - change["old"]) != 0
+    done = python_m(repository, "dvc", "plots", "diff", "HEAD", here, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "pose_head.csv" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["metrics", "params"])
+def test_a_clean_tree_has_no_differences(repository: Path, python_m: Run, kind: str) -> None:
+    git(repository, "stash", "--quiet", "--include-untracked")
+    try:
+        done = python_m(repository, "dvc", kind, "diff")
+    finally:
+        git(repository, "stash", "pop", "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_apply_brings_an_experiment_with_its_code_into_the_workspace(repository: Path, python_m: Run) -> None:
+    done = python_m(repository, "dvc", "exp", "apply", "temporary")
+    assert done.returncode == 0, done.stderr
+    assert "view_instants: 17\n" in (repository / "params.yaml").read_text()
+    assert "MARK = 2\n" in (repository / "src/geobody/views.py").read_text()
+    done = python_m(repository, "dvc", "repro", "--dry")
+    assert "Running stage" not in done.stdout, done.stdout
