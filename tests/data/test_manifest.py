@@ -1,12 +1,20 @@
 import hashlib
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from geobody.data.manifest import check_file, read_hashes, read_manifest
-from geobody.data.manifest_writing import write_manifest
+from geobody.data import manifest_writing
+from geobody.data.manifest import bytes_and_sha256, check_file, read_hashes, read_manifest
+from geobody.data.manifest_writing import Written, differences, write_manifest
 from geobody.errors import DataError
+from tools.bench_listing import measure
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_files(root, *names):
@@ -118,3 +126,110 @@ def test_what_is_no_manifest_is_named(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"m\.parquet: cannot be read"):
         list(read_manifest(tmp_path / "m.parquet"))
+
+
+def test_a_run_that_ends_halfway_goes_on_where_it_was(tmp_path, monkeypatch):
+    names = [f"images/{s}/{n:02d}.jpg" for s in "ab" for n in range(30)]
+    manifest = make_files(tmp_path, *names)
+    journal = tmp_path / ".journal"
+    read = []
+
+    def hash_some(path):
+        if len(read) == 40:
+            raise KeyboardInterrupt
+        read.append(path)
+        return bytes_and_sha256(path)
+
+    monkeypatch.setattr(manifest_writing, "_FILES_PER_TASK", 10)
+    monkeypatch.setattr(manifest_writing, "bytes_and_sha256", hash_some)
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(manifest, journal=journal, threads=1)
+    assert not manifest.exists()
+    monkeypatch.setattr(manifest_writing, "bytes_and_sha256", bytes_and_sha256)
+    assert write_manifest(manifest, journal=journal) == Written(60, 20)
+    expected = manifest.read_bytes()
+    assert write_manifest(manifest, journal=journal) == Written(60, 0)
+    assert manifest.read_bytes() == expected
+    assert write_manifest(manifest) == Written(60, 60)
+    assert manifest.read_bytes() == expected
+
+
+def test_what_a_killed_process_hashed_is_not_hashed_again(tmp_path):
+    """SIGKILL in the middle: nothing in the process can put things in order."""
+    manifest = make_files(tmp_path, *(f"images/{s}/{n:02d}.jpg" for s in "ab" for n in range(30)))
+    program = """
+import os, signal, sys
+from pathlib import Path
+from geobody.data import manifest_journal, manifest_writing
+manifest_journal._COMMIT_SECONDS = 0
+manifest_writing._FILES_PER_TASK = 10
+real, count = manifest_writing.bytes_and_sha256, 0
+def hash_some(path):
+    global count
+    count += 1
+    if count > 45:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(path)
+manifest_writing.bytes_and_sha256 = hash_some
+manifest_writing.write_manifest(Path(sys.argv[1]), journal=Path(sys.argv[2]), threads=1)
+"""
+    journal = tmp_path / ".journal"
+    done = subprocess.run([sys.executable, "-c", program, str(manifest), str(journal)], cwd=ROOT,
+                          env={**os.environ, "PYTHONPATH": str(ROOT / "src")})  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert not manifest.exists()
+    assert write_manifest(manifest, journal=journal) == Written(60, 20)
+
+
+def test_of_files_that_changed_in_size_or_time_alone_the_bytes_are_read_again(tmp_path):
+    manifest = make_files(tmp_path, "images/a/1.jpg", "images/a/2.jpg", "images/a/3.jpg")
+    journal = tmp_path / ".journal"
+    write_manifest(manifest, journal=journal)
+    (tmp_path / "images/a/1.jpg").write_bytes(b"longer than before")
+    os.utime(tmp_path / "images/a/2.jpg", (1, 1))
+    (tmp_path / "images/a/3.jpg").rename(tmp_path / "images/a/4.jpg")
+    assert write_manifest(manifest, journal=journal) == Written(3, 3)
+    by_path = {row["path"]: row["sha256"] for row in rows(manifest)}
+    assert by_path["images/a/1.jpg"] == hashlib.sha256(b"longer than before").hexdigest()
+    assert by_path["images/a/4.jpg"] == hashlib.sha256(b"images/a/3.jpg").hexdigest()
+    assert write_manifest(manifest, journal=journal) == Written(3, 0)
+
+
+def test_every_difference_is_named_whatever_size_and_time_say(tmp_path):
+    names = [f"images/{s}/{n}.jpg" for s in ("a", "a-b", "b") for n in range(5)] + ["masks/a/0.png"]
+    manifest = make_files(tmp_path, *names)
+    write_manifest(manifest)
+    assert list(differences(manifest)) == []
+    spoilt = tmp_path / "images/a/3.jpg"
+    status = spoilt.stat()
+    spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"!")
+    os.utime(spoilt, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (tmp_path / "images/a-b/0.jpg").write_bytes(b"short")
+    (tmp_path / "images/b/4.jpg").unlink()
+    (tmp_path / "masks/a/0.png").unlink()
+    make_files(tmp_path, "annotations/b/h36m_meta.mat", "images/a/9.jpg")
+    assert sorted(differences(manifest)) == [
+        "annotations/b/h36m_meta.mat: is not in the manifest",
+        "images/a-b/0.jpg: has 5 bytes, not 16",
+        "images/a/3.jpg: has other bytes",
+        "images/a/9.jpg: is not in the manifest",
+        "images/b/4.jpg: is missing",
+        "masks/a/0.png: is missing",
+    ]
+
+
+def test_what_is_no_journal_is_named(tmp_path):
+    manifest = make_files(tmp_path, "images/a/1.jpg")
+    (tmp_path / ".journal").write_bytes(b"no database" * 100)
+    with pytest.raises(DataError, match=r"\.journal: cannot be used as a journal \(.*\); .*remove the file"):
+        write_manifest(manifest, journal=tmp_path / ".journal")
+    assert not manifest.exists()
+
+
+def test_memory_grows_by_bytes_per_image():
+    """What two million images then take; `python -m tools.bench_listing` measures it at that number."""
+    images = (20_000, 200_000)
+    small, large = (measure(n) for n in images)
+    for step in ("write", "index"):
+        growth_mb = (large[step]["peak_memory_mb"] - small[step]["peak_memory_mb"]) / (images[1] - images[0])
+        assert large[step]["peak_memory_mb"] + 1_800_000 * growth_mb < 500, (step, small, large)
