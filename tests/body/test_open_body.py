@@ -101,6 +101,19 @@ def test_smplx_poses_as_the_builder_does(files, small_open_body):
     np.testing.assert_allclose(output.vertices[0].numpy(), expected, rtol=0, atol=1e-6)
 
 
+def test_gradients_through_smplx_are_right_in_double_precision(files):
+    model = BodyModel.load(files[1723], torch.float64)
+    torch.manual_seed(0)
+    pose = torch.from_numpy(random_poses(1, rng=np.random.default_rng(5)))
+
+    def few_vertices(betas, body_pose, transl):
+        output = model(betas=betas, body_pose=body_pose, global_orient=pose[:, 0], transl=transl)
+        return output.vertices[:, ::430], output.joints_h36m[:, ::4]
+
+    inputs = (torch.randn(1, 10).double(), pose[:, 1:].clone(), torch.randn(1, 3).double())
+    assert torch.autograd.gradcheck(few_vertices, tuple(x.requires_grad_() for x in inputs), fast_mode=True)
+
+
 def test_the_rest_pose_is_a_t_pose_that_faces_forward(small_open_body):
     body = small_open_body
     joints = dict(zip(SMPL_JOINTS, body.J_regressor @ body.space.mean, strict=True))
@@ -135,6 +148,10 @@ def test_bodies_that_were_not_fitted_are_met_within_millimetres(builder, small_o
     assert errors == sorted(errors, reverse=True) and errors[-1] < 2.5
     assert metrics["joint_error_mm"]["mean"] < 4.5
     assert metrics["h36m_joint_error_mm"]["mean"] < 3.0
+    wrist = metrics["wrist_radius_at_80_deg_of_twist_pct"]
+    assert wrist["without_posedirs"] < 90 and wrist["with_posedirs"] > 97
+    raised = metrics["volume_change_pct"]["arms_up"]
+    assert raised["with_posedirs"] < 4 and metrics["artist_pose_error_mm"] < 2.5
     sitting = metrics["volume_change_pct"]["sitting"]
     assert sitting["without_posedirs"] < -5 and abs(sitting["with_posedirs"]) < 4.5
     assert 240 < metrics["h36m_proportions_mm"]["hip_width"] < 280

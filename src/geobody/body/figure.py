@@ -68,14 +68,20 @@ def _draw(axis: Axes, body: OpenBody, vertices: np.ndarray, size: int, *, turn_d
     order = visible[corners[visible, :, 2].mean(1).argsort()]
     flat = _project(corners[order] - middle)
     axis.add_collection(
-        PolyCollection(list(flat), facecolors=shade[order], edgecolors=shade[order], linewidths=0.3)
+        PolyCollection(
+            list(flat), facecolors=shade[order], edgecolors=shade[order], linewidths=0.3, clip_on=False
+        )
     )
     flat_joints = _project(joints - middle)
     bones = [(flat_joints[p], flat_joints[j]) for j, p in enumerate(H36M_PARENTS) if p >= 0]
     sides = [1 if n.startswith("left") else 2 if n.startswith("right") else 0 for n in H36M_JOINTS]
     colours = np.array(["#30343a", "#1769aa", "#c0392b"])[sides]
-    axis.add_collection(LineCollection(bones, colors=list(colours[1:]), linewidths=1.1, zorder=3))
-    axis.scatter(flat_joints[:, 0], flat_joints[:, 1], s=6, c=list(colours), zorder=4, linewidths=0)
+    axis.add_collection(
+        LineCollection(bones, colors=list(colours[1:]), linewidths=1.1, zorder=3, clip_on=False)
+    )
+    axis.scatter(
+        flat_joints[:, 0], flat_joints[:, 1], s=6, c=list(colours), zorder=4, linewidths=0, clip_on=False
+    )
     axis.set_xlim(-0.56, 0.56)
     axis.set_ylim(-1.08, 1.08)
     axis.set_aspect("equal")

@@ -61,7 +61,8 @@ def fit_shape_space(bodies: np.ndarray, *, areas: np.ndarray, mirror: np.ndarray
     order = np.argsort(values)[::-1]
     values, vectors = np.maximum(values[order], 0), vectors[:, order[:N_BETAS]]
     scores = vectors * np.sqrt(n)
-    directions = np.moveaxis(np.tensordot(scores, bodies - mean, axes=(0, 0)), 0, -1) / n
+    sums = np.tensordot(scores, bodies, axes=(0, 0)) - scores.sum(0)[:, None, None] * mean
+    directions = np.moveaxis(sums, 0, -1) / n
     directions = (directions + directions[mirror] * np.array([-1.0, 1.0, 1.0])[:, None]) / 2
     height = np.ptp(mean[:, 1])
     outline = mean[:, :2] / height
