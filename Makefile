@@ -34,6 +34,7 @@ smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
 .PHONY: bench
 bench: $(READY) ## compare costs, e.g. of dvc repro with nothing to do; needs an up-to-date repository
 	python -m tools.bench
+	python -m tools.bench_listing
 
 .PHONY: plots
 plots: $(READY) ## draw curves, bars and pictures on one page, dvc_plots/index.html (dvc plots show)
