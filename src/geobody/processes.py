@@ -71,10 +71,10 @@ def launch(name: str, *, count: int) -> int:
             for rank in range(count)
         ]
     try:
-        while any(process.poll() is None for process in started):
-            if any(process.returncode for process in started):
-                break
+        ended: list[int | None] = [None]
+        while None in ended and not any(ended):
             time.sleep(POLL_SECONDS)
+            ended = [process.poll() for process in started]
     finally:
         _end(started)
     codes = [abs(process.returncode) for process in started]
