@@ -34,17 +34,22 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.next_time = "dvc repro begins it anew"
+        self.waits = False
 
     def check(self) -> None:
-        """Raises ``Interrupted`` when a signal has come."""
-        if self.signal:
+        """Raises ``Interrupted`` when a signal has come, but not in a block that must not be broken off."""
+        if self.signal and not self.waits:
             raise Interrupted
+
+
+_current = Interruption()
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
     """Raises ``Interrupted`` in the block when a signal comes, unless it is ignored already (``nohup``)."""
-    interruption = Interruption()
+    global _current
+    _current = interruption = Interruption()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if number != signal.SIGALRM and not interruption.signal:
@@ -62,6 +67,7 @@ def interruptible() -> Iterator[Interruption]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+        _current = Interruption()
 
 
 def ignore_signals() -> None:
@@ -74,26 +80,28 @@ def ignore_signals() -> None:
 def children_deaf_to_signals() -> Iterator[None]:
     """Processes that start in the block never see the signals: their parent ends them.
 
-    Ctrl-C goes to every process of the terminal; without this each worker would print a traceback.
+    Ctrl-C goes to every process of the terminal; without this each worker would print a traceback. Nor
+    is the block itself broken off, which might leave a process that nobody knows of.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _current.waits = True
     try:
         yield
     finally:
+        _current.waits = False
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _current.check()
 
 
 def end_with_parent(end: Callable[[], object], *, parent: int | None = None) -> None:
     """Starts a thread that calls ``end`` once when this process' parent has died.
 
-    With ``parent`` nothing happens unless that process is the parent.
+    ``parent`` says who that was at first: it may have died already.
     """
-    mine = os.getppid()
-    if parent is not None and mine != parent:
-        return
+    first = os.getppid() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == mine:
+        while os.getppid() == first:
             time.sleep(WATCH_SECONDS)
         end()
 

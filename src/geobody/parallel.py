@@ -6,7 +6,7 @@ variable ``GEOBODY_DASK`` names a scheduler, the workers of a Dask cluster.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -36,9 +36,11 @@ def in_parallel(
     """
     address = scheduler_address()
     if address is None:
-        in_worker = partial(_in_worker, os.getpid(), function)
         with children_deaf_to_signals():
-            work = Parallel(n_jobs=jobs, return_as="generator")(delayed(in_worker)(task) for task in tasks)
+            workers = Parallel(
+                n_jobs=jobs, return_as="generator", initializer=_end_with, initargs=(os.getpid(),)
+            )
+            work = workers(delayed(_with_one_thread)(function, task) for task in tasks)
     else:
         work = _on_cluster(address, function, tasks)
     yield from progress(work, total=total, desc=desc)
@@ -66,12 +68,6 @@ def _in_place(here: Place, function: Callable[[Task], Result], task: Task) -> Re
     return _with_one_thread(function, task)
 
 
-def _in_worker(stage: int, function: Callable[[Task], Result], task: Task) -> Result:
-    _end_with(stage)
-    return _with_one_thread(function, task)
-
-
-@cache
 def _end_with(stage: int) -> None:
     """A worker whose stage was killed would work on, and then wait for minutes for more."""
     end_with_parent(partial(os._exit, 1), parent=stage)

@@ -81,7 +81,12 @@ def kill_stage(
         process.wait(timeout=moment)
     except subprocess.TimeoutExpired:
         process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        left = [(p.pid, p.cmdline()) for p in marked(mark)]
+        os.killpg(process.pid, signal.SIGKILL)
+        return f"goes on, or leaves processes that do: {left}"
     if process.returncode == 0:
         return "finished"
     if not no_process_of(mark):
