@@ -51,9 +51,9 @@ def this_process() -> Process:
 
 
 def launch(name: str, *, count: int) -> int:
-    """Runs the stage in ``count`` processes, ends all when one fails; returns the exit code.
+    """Runs the stage in ``count`` processes; ends all when one fails, and returns its exit code.
 
-    The code of one that failed by a user's error (2 or 3) goes before others, which follow from it.
+    Of several that failed at once, a user's error (2 or 3) goes before others, which follow from it.
     """
     launcher = os.environ.get(LAUNCHER)
     if launcher:
@@ -70,15 +70,16 @@ def launch(name: str, *, count: int) -> int:
             )
             for rank in range(count)
         ]
+    ended: list[int | None] = [None]
     try:
-        ended: list[int | None] = [None]
         while None in ended and not any(ended):
             time.sleep(POLL_SECONDS)
             ended = [process.poll() for process in started]
     finally:
         _end(started)
-    codes = [abs(process.returncode) for process in started]
-    return next((code for code in codes if code in (2, 3)), max(codes))
+    failed = [code for code in ended if code]
+    failed.sort(key=lambda code: code not in (2, 3))
+    return (failed[0] if failed[0] > 0 else 128 - failed[0]) if failed else 0
 
 
 def _started(command: list[str], variables: dict[str, str]) -> subprocess.Popen[bytes]:
