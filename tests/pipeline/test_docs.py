@@ -20,7 +20,7 @@ from tools.smoke import ROOT, stage_environment
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HOW_TO = ("change_a_param", "cluster", "compare_branches", "queue_experiments", "resume", "share")
 LONGEST = 80  # lines of a printed page
-LIMIT_S = 1200  # for one page on a busy machine; a free one needs half a minute
+LIMIT_S = 1200  # for one page, on a machine that does much else
 
 NOBODY = {
     f"GIT_{who}_{what}": "geobody@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
