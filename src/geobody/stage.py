@@ -150,8 +150,9 @@ def _run(
     job = Job(name, params.view(spec.sections), inputs, outputs)
     with _full_disk_in_one_line(folders), locked(Path(FOLDER) / f"{name}.lock", "runs this stage here"):
         try:
-            _make_empty(folders)
-            said = main(job)
+            with _full_disk_in_one_line(folders):  # said before what fills it is removed
+                _make_empty(folders)
+                said = main(job)
             for key, path in outputs.items():
                 if not path.exists():
                     raise RuntimeError(f"stage {name} did not write its output {key!r} ({final[key]})")
@@ -187,8 +188,10 @@ def _help(job: Job, main: Callable[[Job], str]) -> str:
 def _full_disk_in_one_line(folders: list[Path]) -> Iterator[None]:
     try:
         yield
+    except GeobodyError:
+        raise
     except Exception as error:
-        place = full_disk(error, [*folders, scratch_root(Path.cwd())])
+        place = full_disk(error, [*(folder.parent for folder in folders), scratch_root(Path.cwd())])
         if place is None:
             raise
         cure = "free some and run dvc repro again"
