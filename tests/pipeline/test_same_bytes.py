@@ -31,9 +31,18 @@ import os
 _listdir, _scandir = os.listdir, os.scandir
 
 
-class _Entries(list):
+class _Entries:
+    def __init__(self, entries):
+        self.entries = iter(entries)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.entries)
+
     def __enter__(self):
-        return iter(self)
+        return self
 
     def __exit__(self, *error):
         pass
