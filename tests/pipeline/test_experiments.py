@@ -85,8 +85,8 @@ def test_the_workspace_runs_its_own_code(repository: Path) -> None:
 
 def test_an_exponent_is_a_number_everywhere(repository: Path, python_m: Run) -> None:
     done = python_m(repository, "dvc", "params", "diff", "HEAD", experiment(repository, "here"), "--json")
-    (change,) = json.loads(done.stdout)["params.yaml"].items()
-    assert change == ("pose_head.learning_rate", {"old": 1e-3, "new": 1e-5})
+    ((key, change),) = json.loads(done.stdout)["params.yaml"].items()
+    assert (key, change["old"], change["new"]) == ("pose_head.learning_rate", 1e-3, 1e-5)
     program = (
         "from pathlib import Path; from geobody.config import load_params;"
         "print(repr(load_params(Path('params.yaml')).pose_head.learning_rate))"
