@@ -69,7 +69,7 @@ def write(root: Path, images: int) -> dict[str, Any]:
     for part in ("images", "masks", "annotations"):
         (root / part).mkdir()
     os.scandir = Tree(root, images)  # type: ignore[assignment]
-    manifest_writing.bytes_and_sha256 = lambda path: (  # type: ignore[assignment]
+    manifest_writing.bytes_and_sha256 = lambda path: (
         100_000 + len(path.name),
         hashlib.sha256(str(path).encode()).hexdigest(),
     )
@@ -85,7 +85,7 @@ def index(root: Path, images: int) -> dict[str, Any]:
 
     camera = Camera(np.eye(3), np.zeros(3), np.ones(2), np.zeros(2), 1000, 1000)
     joints = np.zeros((-(-images // len(SEQUENCES)), 17, 3))
-    module.read_meta = lambda path: SequenceMeta(camera, joints)  # type: ignore[assignment]
+    module.read_meta = lambda path: SequenceMeta(camera, joints)
     counts = module.build_index(manifest=root / "manifest.parquet", output=root / "index")
     return {"images": counts["images"]}
 

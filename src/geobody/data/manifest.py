@@ -41,7 +41,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     if not path.is_file():
         raise DataError(path, "there is no such manifest", MAKE_MANIFEST)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             if not file.schema_arrow.equals(SCHEMA):
                 found = ", ".join(file.schema_arrow.names)
                 raise DataError(path, f"has columns {found}, not {', '.join(SCHEMA.names)}", MAKE_MANIFEST)
@@ -52,12 +52,12 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 def read_hashes(path: Path, *, suffix: str) -> dict[str, tuple[int, str]]:
     """(bytes, SHA-256) by path of the files whose paths end in ``suffix``. Raises DataError."""
-    try:
-        table = pq.read_table(path, filters=pa.compute.ends_with(pa.compute.field("path"), suffix))
-        paths, sizes, digests = (table.column(name).to_pylist() for name in SCHEMA.names)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-    return dict(zip(paths, zip(sizes, digests, strict=True), strict=True))
+    found: dict[str, tuple[int, str]] = {}
+    for batch in _batches(path, SCHEMA.names):
+        chosen = batch.filter(pa.compute.ends_with(batch.column("path"), suffix))
+        paths, sizes, digests = (column.to_pylist() for column in chosen.columns)
+        found.update(zip(paths, zip(sizes, digests, strict=True), strict=True))
+    return found
 
 
 def check_file(path: Path, expected: tuple[int, str] | None) -> None:
