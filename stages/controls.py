@@ -14,7 +14,7 @@ def main(job: Job) -> str:
     from geobody.body.model import BodyModel
     from geobody.data.crops import CropShards
     from geobody.data.labels import label_splits
-    from geobody.data.surreal import read_surreal
+    from geobody.data.prior_poses import read_prior_poses
     from geobody.models.controls import mean_pose, save_controls
     from geobody.models.mean_body import fit_mean_body
     from geobody.models.pose_cnn_training import CnnRecipe, train_cnns
@@ -27,7 +27,7 @@ def main(job: Job) -> str:
     torch.set_num_threads(training.threads)
     body = fit_mean_body(
         body=BodyModel.load(job.inputs["body"]),
-        body_pose=read_surreal(job.inputs["surreal"], stride=job.params.prior.stride).body_pose,
+        body_pose=read_prior_poses(job.inputs["prior_poses"]).body_pose,
         poses_mm=joints_mm[splits["cnn_s1"].train],
     )
     cnns = train_cnns(

@@ -15,7 +15,7 @@ def main(job: Job) -> str:
     from geobody.body.model import BodyModel
     from geobody.data.crops import CropShards
     from geobody.data.embeddings import read_l3d, read_lapp
-    from geobody.data.surreal import read_surreal
+    from geobody.data.prior_poses import read_prior_poses
     from geobody.errors import DataError
     from geobody.evaluation import body_errors, evaluate
     from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
@@ -86,7 +86,7 @@ def main(job: Job) -> str:
             predictions.columns[name][place[chosen.ravel()]] = values
 
     metrics = evaluate(predictions, further=further, body=body, prior=prior)
-    unseen_poses = read_surreal(job.inputs["surreal"], split="val")
+    unseen_poses = read_prior_poses(job.inputs["prior_poses"], split="val")
     body_pose, betas = spread_sample(
         axis_angle_to_matrix(torch.from_numpy(unseen_poses.body_pose)),
         torch.from_numpy(unseen_poses.betas),

@@ -13,7 +13,8 @@ def main(job: Job) -> str:
     import torch
     from pytorch3d.transforms import axis_angle_to_matrix
 
-    from geobody.data.surreal import SurrealPoses, read_surreal
+    from geobody.data.prior_poses import read_prior_poses
+    from geobody.data.surreal import SurrealPoses
     from geobody.models.prior import PosePrior
     from geobody.models.prior_training import (
         adversarial_step,
@@ -33,9 +34,8 @@ def main(job: Job) -> str:
         rotations = axis_angle_to_matrix(torch.from_numpy(poses.body_pose))
         return rotations.to(fabric.device), torch.from_numpy(poses.betas).to(fabric.device)
 
-    root, stride = job.inputs["surreal"], job.params.prior.stride
-    train = read_surreal(root, split="train", stride=stride)
-    unseen = read_surreal(root, split="val", stride=stride)
+    train = read_prior_poses(job.inputs["prior_poses"])
+    unseen = read_prior_poses(job.inputs["prior_poses"], split="val")
     body_pose, betas = tensors(train)
     body_pose, betas = torch.cat((body_pose, mirror(body_pose))), torch.cat((betas, betas))
 
@@ -78,15 +78,13 @@ def main(job: Job) -> str:
         "train_poses": len(train),
         "val_poses": len(unseen),
         "val_sequences": len(unseen.sequences),
-        "dropped_sequences": train.n_dropped,
     }
     save_weights(job.outputs["model"], prior, prior.config)
     write_json(job.outputs["metrics"], report)
     prior_figure(job.outputs["figure"], prior, *tensors(unseen), seed=seed)
     auc = report["auc"]
-    dropped = f" (sequences with broken shapes left out: {train.n_dropped})" if train.n_dropped else ""
     return (
-        f"prior from {len(train)} poses{dropped}; AUC on {len(unseen)} unseen ones: "
+        f"prior from {len(train)} poses; AUC on {len(unseen)} unseen ones: "
         f"{auc['shuffled']:.2f} shuffled joints, {auc['generator']:.2f} generator, "
         f"{auc['noise_10']:.2f} noise of 10 deg"
     )

@@ -13,7 +13,7 @@ def main(job: Job) -> str:
     from geobody.data.crops import CropShards
     from geobody.data.embeddings import read_l3d, read_lapp
     from geobody.data.labels import split_labels
-    from geobody.data.surreal import read_surreal
+    from geobody.data.prior_poses import read_prior_poses
     from geobody.models.mean_body import fit_mean_body
     from geobody.models.prior import load_prior
     from geobody.models.regressor_training import RegressorRecipe, last_losses, train_regressor
@@ -44,7 +44,7 @@ def main(job: Job) -> str:
         prior=load_prior(job.inputs["gan_prior"]),
         start=fit_mean_body(
             body=body,
-            body_pose=read_surreal(job.inputs["surreal"], stride=job.params.prior.stride).body_pose,
+            body_pose=read_prior_poses(job.inputs["prior_poses"]).body_pose,
             poses_mm=shards.table["joints_mm"][split.train],
         ),
         seed=job.params.seed,

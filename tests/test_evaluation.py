@@ -20,7 +20,6 @@ import torch
 import yaml
 from pytorch3d.transforms import random_rotations
 from safetensors.numpy import load_file
-from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from capsule_body import capsule_body, write_capsule_body
@@ -28,6 +27,8 @@ from crop_fixtures import write_fake_shards
 from geobody.conventions import H36M_ACTIONS
 from geobody.data.crops import CropShards
 from geobody.data.manifest import SCHEMA, bytes_and_sha256
+from geobody.data.prior_poses import write_prior_poses
+from geobody.data.surreal import SurrealPoses
 from geobody.evaluation import facing_deg
 from geobody.models.controls import save_controls
 from geobody.models.encoder_decoder import make_encoder_decoder
@@ -67,7 +68,7 @@ def fabricate(folder: Path) -> Path:
         _models(folder / "data/models", shards)
         write_truth(folder / "data/synthetic/truth", rng)
     list_truth(folder / "data/synthetic")
-    _surreal(folder / "data/synthetic/surreal", rng)
+    write_prior_poses(folder / "data/prior_poses", "val", _poses(rng))
     return folder
 
 
@@ -132,11 +133,14 @@ def list_truth(root: Path) -> None:
     pq.write_table(pa.table(arrays, schema=SCHEMA), root / "manifest.parquet")
 
 
-def _surreal(root: Path, rng: np.random.Generator) -> None:
-    for number in range(3):
-        clip = root / "cmu/val/run0" / f"0{number}_01" / f"0{number}_01_c0001_info.mat"
-        clip.parent.mkdir(parents=True)
-        savemat(clip, {"pose": rng.normal(size=(72, 20)) * 0.2, "shape": rng.normal(size=(10, 20))})
+def _poses(rng: np.random.Generator) -> SurrealPoses:
+    return SurrealPoses(
+        body_pose=(rng.normal(size=(60, 23, 3)) * 0.2).astype(np.float32),
+        betas=rng.normal(size=(60, 10)).astype(np.float32),
+        sequence_id=np.zeros(60, dtype=np.int32),
+        sequences=("01_01",),
+        n_dropped=0,
+    )
 
 
 def run_eval(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -429,11 +433,10 @@ def test_a_set_without_truth_has_every_number_that_needs_none(run: Path, tmp_pat
     folder.mkdir()
     (folder / "params.yaml").write_bytes((run / "params.yaml").read_bytes())
     (folder / "data").mkdir()
-    for name in ("body", "crops", "embeddings", "models"):
+    for name in ("body", "crops", "embeddings", "models", "prior_poses"):
         (folder / "data" / name).symlink_to(run / "data" / name)
     (folder / "data/synthetic").mkdir()
     list_truth(folder / "data/synthetic")
-    (folder / "data/synthetic/surreal").symlink_to(run / "data/synthetic/surreal")
     done = run_eval(folder)
     assert done.returncode == 0, done.stderr
     known, unknown = (json.loads((f / METRICS).read_text()) for f in (run, folder))

@@ -94,7 +94,7 @@ def _degrees(distances: Mapping[str, float]) -> str:
     return f"{distances['median']:.1f} / {distances['p5']:.1f} degrees"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -38,6 +38,7 @@ INDEX = "data/index"
 CROPS = "data/crops"
 EMBEDDINGS = "data/embeddings"
 MODELS = "data/models"
+PRIOR_POSES = "data/prior_poses"
 
 STAGES: Final[dict[str, StageSpec]] = {
     "body": StageSpec(
@@ -115,17 +116,24 @@ STAGES: Final[dict[str, StageSpec]] = {
         outputs={"model": f"{MODELS}/pose_head.safetensors"},
         curves={"curves": "metrics/curves/pose_head.csv"},
     ),
+    "prior_poses": StageSpec(
+        "Poses and shapes of the SURREAL-layout set for the prior, in two files.",
+        ("prior",),
+        inputs={"surreal": "${prior.root}"},
+        outputs={"prior_poses": PRIOR_POSES},
+        metrics={"metrics": "metrics/prior_poses.json"},
+    ),
     "controls": StageSpec(
         "What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.",
-        ("controls", "labels", "prior", "training", "seed"),
-        inputs={"crops": CROPS, "surreal": "${prior.root}", "body": "${body.model}"},
+        ("controls", "labels", "training", "seed"),
+        inputs={"crops": CROPS, "prior_poses": PRIOR_POSES, "body": "${body.model}"},
         outputs={"model": f"{MODELS}/controls.safetensors"},
         curves={"curves": "metrics/curves/controls.csv"},
     ),
     "gan_prior": StageSpec(
         "An adversarial prior on the pose and the shape of a body.",
-        ("gan_prior", "prior", "training", "seed"),
-        inputs={"surreal": "${prior.root}"},
+        ("gan_prior", "training", "seed"),
+        inputs={"prior_poses": PRIOR_POSES},
         outputs={"model": f"{MODELS}/gan_prior.safetensors"},
         metrics={"metrics": "metrics/gan_prior.json"},
         curves={"curves": "metrics/curves/gan_prior.csv"},
@@ -133,12 +141,12 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "smpl_regressor": StageSpec(
         "theta and beta from the embedding: joints of one subject, silhouettes of all, the prior.",
-        ("smpl_regressor", "labels", "prior", "training", "seed"),
+        ("smpl_regressor", "labels", "training", "seed"),
         inputs={
             "embeddings": EMBEDDINGS,
             "crops": CROPS,
             "gan_prior": f"{MODELS}/gan_prior.safetensors",
-            "surreal": "${prior.root}",
+            "prior_poses": PRIOR_POSES,
             "body": "${body.model}",
         },
         outputs={"model": f"{MODELS}/smpl_regressor.safetensors"},
@@ -179,7 +187,7 @@ STAGES: Final[dict[str, StageSpec]] = {
             "gan_prior": f"{MODELS}/gan_prior.safetensors",
             "smpl_regressor": f"{MODELS}/smpl_regressor.safetensors",
             "body": "${body.model}",
-            "surreal": "${prior.root}",
+            "prior_poses": PRIOR_POSES,
             "manifest": MANIFEST,
         },
         outputs={

@@ -30,7 +30,16 @@ def test_folder_names_come_back(tmp_path_factory, subject, action, subaction, ca
     assert is_sequence(name.folder)
 
 
-@pytest.mark.parametrize("name", ["s_1_act_02_subact_01_ca_01", "s_009_act_02_subact_01_ca_01", "s_01_act_02_subact_01_ca_01_old", "S1", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s_1_act_02_subact_01_ca_01",
+        "s_009_act_02_subact_01_ca_01",
+        "s_01_act_02_subact_01_ca_01_old",
+        "S1",
+        "",
+    ],
+)
 def test_other_folder_names_are_refused(tmp_path, name):
     assert not is_sequence(name)
     with pytest.raises(DataError, match=r"no sequence's.*dataset\.exclude"):

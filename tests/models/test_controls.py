@@ -8,11 +8,12 @@ import torch
 
 from capsule_body import write_capsule_body
 from crop_fixtures import write_fake_shards
-from geobody.config import Controls, Labels, ParamsView, Prior, Training
+from geobody.config import Controls, Labels, ParamsView, Training
 from geobody.conventions import TEST_SUBJECTS
-from geobody.data import surreal
 from geobody.data.crops import CropShards, write_table
 from geobody.data.labels import label_splits, split_labels
+from geobody.data.prior_poses import write_prior_poses
+from geobody.data.surreal import SurrealPoses
 from geobody.errors import DataError
 from geobody.models.controls import (
     apply_cnn,
@@ -275,22 +276,30 @@ def test_a_crop_that_the_network_cannot_halve_four_times_is_refused() -> None:
 
 
 def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_subjects(
-    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crops: Path, tmp_path: Path
 ) -> None:
-    class Poses:
-        body_pose = np.random.default_rng(0).normal(0, 0.2, (50, 23, 3)).astype(np.float32)
-
-    monkeypatch.setattr(surreal, "read_surreal", lambda root, stride: Poses)
+    rng = np.random.default_rng(0)
+    poses = SurrealPoses(
+        body_pose=rng.normal(0, 0.2, (50, 23, 3)).astype(np.float32),
+        betas=np.zeros((50, 10), np.float32),
+        sequence_id=np.zeros(50, np.int32),
+        sequences=("01_01",),
+        n_dropped=0,
+    )
+    write_prior_poses(tmp_path / "prior_poses", "train", poses)
     sections = {
         "controls": Controls(steps=2, batch_size=4, warmup_steps=1),
         "labels": Labels(),
-        "prior": Prior(),
         "training": Training(threads=1),
         "seed": 0,
     }
     names = {"model": "model.safetensors", "curves": "curves.csv"}
     outputs = {name: tmp_path / file for name, file in names.items()}
-    inputs = {"crops": crops, "surreal": tmp_path, "body": write_capsule_body(tmp_path / "body.npz")}
+    inputs = {
+        "crops": crops,
+        "prior_poses": tmp_path / "prior_poses",
+        "body": write_capsule_body(tmp_path / "body.npz"),
+    }
     job = Job("controls", ParamsView(sections), inputs, outputs)
     job.__dict__["scratch"] = tmp_path / "scratch"
     page.main(job)

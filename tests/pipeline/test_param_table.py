@@ -52,8 +52,8 @@ PARAMS = [
     (
         "prior.stride",
         2,
-        {"controls", "gan_prior", "smpl_regressor"},
-        {"controls", "gan_prior", "smpl_regressor", "validation", "eval"},
+        {"prior_poses"},
+        {"prior_poses", "controls", "gan_prior", "smpl_regressor", "validation", "eval"},
     ),
     (
         "gan_prior.generator_learning_rate",

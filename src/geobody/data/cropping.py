@@ -82,7 +82,9 @@ def write_crops(
     """
     has_masks = index.has_masks
     if settings.centre == "mask" and not has_masks:
-        raise ParamsError("params.yaml: crops.centre: mask needs masks/ under dataset.root; add it, or take root")
+        raise ParamsError(
+            "params.yaml: crops.centre: mask needs masks/ under dataset.root; add it, or take root"
+        )
     arrays = create_arrays(output, n=len(index), crop_size_px=settings.size_px)
     parts = [arrays[name] for name in ("images", "backgrounds", "masks", "masks_diff")]
     columns = {name: index.column(name) for name in _COPIED}
