@@ -93,7 +93,9 @@ def kill_stage(
         return f"left processes: {[p.cmdline() for p in marked(mark)]}"
     if sent == signal.SIGKILL:
         return None if process.returncode == -sent else f"ended with {process.returncode}: {errors}"
-    if list(repository.rglob(f".tmp-{name}")):
+    if any(
+        (repository / path).with_name(f".tmp-{name}").exists() for path in STAGES[name].written().values()
+    ):
         return "left temporary outputs"
     if process.returncode == -sent and not errors:
         return None  # so early that the stage had not begun
