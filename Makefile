@@ -31,6 +31,10 @@ test: $(READY) ## lint, types and all tests
 smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
 	python -m tools.smoke
 
+.PHONY: convergence
+convergence: $(READY) ## train the controls to convergence, for the data card (a quarter of an hour)
+	python -m tools.converge_controls
+
 .PHONY: bench
 bench: $(READY) ## compare costs, e.g. of dvc repro with nothing to do; needs an up-to-date repository
 	python -m tools.bench
