@@ -1,4 +1,4 @@
-"""Types of this folder's fixtures, and what DVC says, read."""
+"""Types of this folder's fixtures, Git as nobody in particular, and what DVC says, read."""
 
 import re
 import subprocess
@@ -7,6 +7,15 @@ from pathlib import Path
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Copy = Callable[..., Path]
+
+GIT = ("git", "-c", "user.name=geobody", "-c", "user.email=geobody@localhost")
+
+
+def git(repository: Path, *command: str) -> str:
+    """What Git says to ``command`` in ``repository``; it need not know who commits."""
+    return subprocess.run(
+        [*GIT, *command], cwd=repository, check=True, capture_output=True, text=True
+    ).stdout  # fmt: skip
 
 
 def computed(said: str) -> set[str]:

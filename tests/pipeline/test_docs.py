@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_types import Copy
+from pipeline_types import Copy, git
 from tools.smoke import ROOT, stage_environment
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,10 +67,8 @@ def committed(repository: Path, cache: Path) -> Path:
     if not cache.exists():
         subprocess.run(["cp", "--archive", repository / ".dvc" / "cache", cache], check=True)
     (repository / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
-    environment = {**stage_environment(), **NOBODY}
-    subprocess.run(["git", "add", "--all"], cwd=repository, env=environment, check=True)
-    commit = ["git", "commit", "--quiet", "--allow-empty", "--message", "Use the tiny profile"]
-    subprocess.run(commit, cwd=repository, env=environment, check=True)
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "Use the tiny profile")
     return repository
 
 

@@ -1,26 +1,25 @@
 """DVC's experiments: each runs the code of its own copy, and what differs between two of them is shown."""
 
+import csv
+import io
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline_types import Copy, Run
+from pipeline_types import Copy, Run, git
 
 pytestmark = pytest.mark.slow
 
-GIT = ("git", "-c", "user.name=geobody", "-c", "user.email=geobody@localhost")
 HOOK = "    write_json(job.outputs["
 """A line of stages/eval.py, before which a test has it write down which code ran and where it was imported from."""
-
-
-def git(repository: Path, *command: str) -> str:
-    return subprocess.run(
-        [*GIT, *command], cwd=repository, check=True, capture_output=True, text=True
-    ).stdout  # fmt: skip
+ADDED = {"rev", "filename", "field"}
+"""What DVC writes into each row that it draws, beside the row's own columns."""
 
 
 def mark(repository: Path, number: int) -> None:
@@ -62,6 +61,20 @@ def repository(copy_of_tiny: Copy, python_m: Run) -> Path:
 
 def said(repository: Path, revision: str) -> dict[str, Any]:
     return json.loads(git(repository, "show", f"{revision}:metrics/eval.json"))
+
+
+def points(python_m: Run, repository: Path, *revisions: str) -> dict[str, dict[str, list[dict[str, str]]]]:
+    """File -> revision -> rows of every curve and table that ``dvc plots diff`` shows of ``revisions``."""
+    done = python_m(repository, "dvc", "plots", "diff", *revisions, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for name, plots in json.loads(done.stdout)["data"].items():
+        for plot in plots:
+            if plot["type"] == "vega":
+                for row in plot["content"]["data"]["values"]:
+                    written = {key: value for key, value in row.items() if key not in ADDED}
+                    found.setdefault(name, {}).setdefault(row["rev"], []).append(written)
+    return found
 
 
 def experiment(repository: Path, name: str) -> str:
@@ -119,19 +132,37 @@ def test_metrics_params_and_plots_differ_between_two_revisions(repository: Path,
     assert set(changed) == {"metrics/eval.json", "metrics/pose_head.json"}
     change = changed["metrics/eval.json"]["pose.mpjpe_17_mm"]
     assert change["diff"] == pytest.approx(change["new"] - change["old"]) != 0
-    done = python_m(repository, "dvc", "plots", "diff", "HEAD", here, "--json")
-    assert done.returncode == 0, done.stderr
-    assert "pose_head.csv" in done.stdout
+    curves = "metrics/curves/pose_head.csv"
+    drawn = points(python_m, repository, "HEAD", here)[curves]
+    for revision in ("HEAD", here):
+        committed = list(csv.DictReader(io.StringIO(git(repository, "show", f"{revision}:{curves}"))))
+        assert drawn[revision] == committed
+    assert len(drawn["HEAD"]) == len(drawn[here]) > 0
+    assert [row["total"] for row in drawn["HEAD"]] != [row["total"] for row in drawn[here]]
+
+
+@pytest.fixture
+def clean(repository: Path) -> Iterator[Path]:
+    """The repository without what the last experiment left in its workspace."""
+    git(repository, "stash", "--quiet", "--include-untracked")
+    yield repository
+    git(repository, "stash", "pop", "--quiet")
 
 
 @pytest.mark.parametrize("kind", ["metrics", "params"])
-def test_a_clean_tree_has_no_differences(repository: Path, python_m: Run, kind: str) -> None:
-    git(repository, "stash", "--quiet", "--include-untracked")
-    try:
-        done = python_m(repository, "dvc", kind, "diff")
-    finally:
-        git(repository, "stash", "pop", "--quiet")
+def test_a_clean_tree_has_no_differences(clean: Path, python_m: Run, kind: str) -> None:
+    done = python_m(clean, "dvc", kind, "diff")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_of_a_clean_tree_the_plots_are_those_of_the_workspace_alone(clean: Path, python_m: Run) -> None:
+    done = python_m(clean, "dvc", "plots", "diff")
+    assert done.returncode == 0, done.stderr
+    made = clean / "dvc_plots" / "index.html"
+    assert done.stdout == f"{made.resolve().as_uri()}\n"
+    assert set(re.findall(r'"rev": "([^"]*)"', made.read_text())) == {"workspace"}
+    for revisions in points(python_m, clean).values():
+        assert set(revisions) == {"workspace"}
 
 
 def test_apply_brings_an_experiment_with_its_code_into_the_workspace(repository: Path, python_m: Run) -> None:

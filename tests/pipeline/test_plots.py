@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geobody.paths import STAGES
-from pipeline_types import Copy, Run
+from pipeline_types import Copy, Run, git
 
 CURVES = [path for spec in STAGES.values() for path in spec.curves.values()]
 TABLES = [path for spec in STAGES.values() for path in spec.tables.values()]
@@ -75,11 +75,8 @@ def drawn(page: Path) -> Tags:
 
 def changed(repository: Path) -> Path:
     """The repository with its metrics committed, and another value in a curve and in a table since then."""
-    git = ["git", "-c", "user.name=geobody", "-c", "user.email=geobody@localhost"]
-    subprocess.run([*git, "add", "--all", "metrics"], cwd=repository, check=True)
-    subprocess.run(
-        [*git, "commit", "--quiet", "--allow-empty", "--message", "Run"], cwd=repository, check=True
-    )
+    git(repository, "add", "--all", "metrics")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "Run")
     for path, value in ((CURVES[0], "0.0123454"), (TABLES[0], "765.432")):
         file = repository / path
         head, first, *others = file.read_text().splitlines()

@@ -1,20 +1,11 @@
 """What one pushes another pulls: nothing is computed again."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from geobody.paths import STAGES
-from pipeline_types import Copy, Run, computed
-
-GIT = ("git", "-c", "user.name=geobody", "-c", "user.email=geobody@localhost")
-
-
-def git(repository: Path, *command: str) -> str:
-    return subprocess.run(
-        [*GIT, *command], cwd=repository, check=True, capture_output=True, text=True
-    ).stdout  # fmt: skip
+from pipeline_types import Copy, Run, computed, git
 
 
 @pytest.mark.slow
