@@ -21,6 +21,18 @@ CREATE TABLE IF NOT EXISTS hashes (
 ) WITHOUT ROWID;
 """
 _COMMIT_SECONDS: Final = 1.0
+_PRIMARY_CODE: Final = 0xFF
+"""Bits of SQLite's error codes that are not details."""
+_ANOTHER_ENDS: Final = "let the other geobody manifest end first"
+_REMOVE: Final = "remove the file: the hashes are made again"
+_CURES: Final = {
+    sqlite3.SQLITE_FULL: "free some space and run this again: what was hashed is kept",
+    sqlite3.SQLITE_BUSY: _ANOTHER_ENDS,
+    sqlite3.SQLITE_LOCKED: _ANOTHER_ENDS,
+    sqlite3.SQLITE_CORRUPT: _REMOVE,
+    sqlite3.SQLITE_NOTADB: _REMOVE,
+}
+"""Hours of hashing may be in the file: to remove it is the cure for damage alone."""
 
 State = tuple[str, int, int]
 """(name, bytes, time of change in ns) of a file."""
@@ -71,7 +83,6 @@ class Journal:
             raise self._broken(error) from error
 
     def _broken(self, error: sqlite3.Error) -> DataError:
-        return DataError(
-            self._path, f"cannot be used as a journal ({error})",
-            "let another geobody manifest end first, or remove the file: the hashes are made again",
-        )  # fmt: skip
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
+        cure = _CURES.get(code, "mend that and run this again: what was hashed is kept")
+        return DataError(self._path, f"cannot be used as a journal ({error})", cure)
