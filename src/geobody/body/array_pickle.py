@@ -22,6 +22,8 @@ from geobody.errors import DataError
 CURE: Final = "get the file again from where its licence was granted"
 _NUMBERS: Final = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _SHOWN: Final = 80
+LARGEST_MATRIX: Final = 10**8
+"""Entries that a sparse matrix may have when it is made dense: few bytes can declare any shape."""
 
 
 class _Refusal(Exception):
@@ -93,6 +95,8 @@ class _Sparse(_StandIn):
         data, indices, indptr = (_array_of(state.get(key)) for key in ("data", "indices", "indptr"))
         if data is None or indices is None or indptr is None or not _is_shape(shape) or len(shape) != 2:
             raise _Refusal("holds a sparse matrix without its parts")
+        if math.prod(shape) > LARGEST_MATRIX:
+            raise _Refusal(f"holds a sparse matrix of {shape[0]} x {shape[1]}, larger than any body's")
         rows, columns = shape
         fits = (
             data.ndim == indices.ndim == indptr.ndim == 1
