@@ -1,10 +1,11 @@
 """One page on a data set: what is there, what is missing, what is left out and why, what would stop a run.
 
-Names are listed, each sequence's ``.mat`` is read, and the header of its first image; no pixel is decoded.
+Names are listed, each sequence's ``.mat`` is read (in a process apart), and the header of its first image;
+no pixel is decoded.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
@@ -16,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from geobody.conventions import EVALUATION_SUBJECTS, H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
-from geobody.data.h36m import IMAGE_SUFFIX, SequenceName, is_sequence, parse_folder, read_meta
+from geobody.conventions import H36M_ACTIONS, TEST_SUBJECTS, TRAIN_SUBJECTS
+from geobody.data.h36m import IMAGE_SUFFIX, SequenceMeta, SequenceName, is_sequence, read_meta
 from geobody.data.h36m_faults import KNOWN_FAULTS
-from geobody.data.listings import Listing, enter_files
+from geobody.data.listings import Listing, choose_sequences, enter_files
 from geobody.data.manifest import NAME
 from geobody.data.manifest_writing import list_folders, parts_of
+from geobody.data.reader_apart import ReaderApart
 from geobody.errors import DataError
 from geobody.progress import progress
 
@@ -78,15 +80,19 @@ def survey(root: Path, wanted: Wanted) -> Survey:
             empty = [name for name, size, _ in folder.files if size == 0]
             if empty:
                 found.faults.append(f"{folder.path}/{empty[0]}: is empty{_and_more(len(empty) - 1)}")
-            names = pa.array([name for name, _, _ in folder.files])
+            if folder.misspelt:
+                first, more = folder.misspelt[0], _and_more(len(folder.misspelt) - 1)
+                found.remarks.append(f"{folder.path}/{first}: is not used, its ending has capitals{more}")
+            names = pa.array([name for name, _, _ in folder.files], pa.string())
             try:
                 enter_files(listings, PurePosixPath(folder.path), names, root=root)
             except DataError as error:
                 found.faults.append(_within(root, error))
     _choose(found, listings, wanted)
     masked = any(listing.masks for listing in found.listings.values())
-    for name, listing in progress(sorted(found.listings.items()), desc="reading .mat files"):
-        _look_at(found, name, listing, masked=masked)
+    with ReaderApart(read_meta) as read:
+        for name, listing in progress(sorted(found.listings.items()), desc="reading .mat files"):
+            _look_at(found, name, listing, read, masked=masked)
     for subject in wanted.subjects:
         if not any(name.subject == subject for name in found.listings):
             found.faults.append(f"subject {subject} has no images; add them or mend params.yaml: dataset")
@@ -94,31 +100,30 @@ def survey(root: Path, wanted: Wanted) -> Survey:
 
 
 def _choose(found: Survey, listings: dict[str, Listing], wanted: Wanted) -> None:
-    hits, further = Counter({pattern: 0 for pattern, _ in wanted.exclude}), 0
     for folder, listing in sorted(listings.items()):
-        if listing.images is None:
-            if is_sequence(folder):
-                found.remarks.append(f"{folder}: has masks or a .mat but no images")
-            continue
-        excluding = [pattern for pattern, _ in wanted.exclude if fnmatchcase(folder, pattern)]
-        hits.update(excluding)
-        if excluding:
-            continue
-        try:
-            name = parse_folder(found.root / listing.images)
-        except DataError as error:
-            found.faults.append(_within(found.root, error))
-            continue
-        if name.subject in wanted.subjects and name.camera in wanted.cameras:
-            found.listings[name] = listing
-        elif name.subject in EVALUATION_SUBJECTS:
-            further += 1
+        if listing.images is None and is_sequence(folder):
+            found.remarks.append(f"{folder}: has masks or a .mat but no images")
+    reasons = dict(wanted.exclude)
+    choice = choose_sequences(
+        listings, found.root, exclude=list(reasons), subjects=wanted.subjects, cameras=wanted.cameras
+    )
+    found.faults += [_within(found.root, error) for error in choice.misnamed]
+    used = [name for name in choice.names if name.subject in wanted.subjects]
+    found.listings = {name: listings[name.folder] for name in used}
+    further = len(choice.names) - len(used)
     if further:
         found.remarks.append(f"{further} sequences of bodies for evaluation alone are not counted above")
-    found.excluded = {pattern: (reason, hits[pattern]) for pattern, reason in wanted.exclude}
+    found.excluded = {pattern: (reasons[pattern], hits) for pattern, hits in choice.excluded.items()}
 
 
-def _look_at(found: Survey, name: SequenceName, listing: Listing, *, masked: bool) -> None:
+def _look_at(
+    found: Survey,
+    name: SequenceName,
+    listing: Listing,
+    read: Callable[[Path], SequenceMeta],
+    *,
+    masked: bool,
+) -> None:
     """One sequence's .mat, masks and first image."""
     folder, frames = name.folder, listing.frames
     if masked:
@@ -137,7 +142,7 @@ def _look_at(found: Survey, name: SequenceName, listing: Listing, *, masked: boo
         return
     found.beside += listing.meta.startswith("images/")
     try:
-        meta = read_meta(found.root / listing.meta)
+        meta = read(found.root / listing.meta)
     except DataError as error:
         found.faults.append(_within(found.root, error))
         return

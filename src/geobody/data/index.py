@@ -7,7 +7,6 @@ Files come from the manifest, so that a million images need no walk through fold
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,10 +22,9 @@ from geobody.data.h36m import (
     META_NAME,
     SequenceMeta,
     SequenceName,
-    parse_folder,
     read_meta,
 )
-from geobody.data.listings import Listing, read_listings
+from geobody.data.listings import Listing, choose_sequences, read_listings
 from geobody.data.manifest import check_file, read_hashes
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
@@ -90,7 +88,13 @@ def build_index(
     cameras = set(cameras)
     splits = {s: "train" for s in train_subjects} | {s: "test" for s in test_subjects}
     listings = read_listings(manifest)
-    names, excluded = _choose(listings, root, exclude=exclude, cameras=cameras, splits=splits)
+    choice = choose_sequences(
+        listings, root, exclude=[pattern for pattern, _ in exclude], subjects=splits, cameras=cameras
+    )
+    if choice.misnamed:
+        raise choice.misnamed[0]
+    names, reasons = choice.names, dict(exclude)
+    excluded = {p: {"reason": reasons[p], "sequences": n} for p, n in choice.excluded.items()}
     for subject in sorted(splits):
         if not any(n.subject == subject and len(listings[n.folder].at_stride(stride)) for n in names):
             cure = f"add them, or take {subject} out of params.yaml: dataset.{splits[subject]}_subjects"
@@ -104,9 +108,7 @@ def build_index(
     per_subject: Counter[str] = Counter()
     sequences: list[dict[str, Any]] = []
     with _BufferedWriter(output / "images.parquet") as writer:
-        takes = groupby(
-            progress(sorted(names), desc="index"), key=lambda n: (n.subject, n.action, n.subaction)
-        )
+        takes = groupby(progress(names, desc="index"), key=lambda n: (n.subject, n.action, n.subaction))
         for _, group in takes:
             take = list(group)
             kept = [listings[name.folder].at_stride(stride) for name in take]
@@ -195,31 +197,6 @@ class Index:
 def split_of(subject: int, splits: Mapping[int, str]) -> str | None:
     """The split of a subject's images: "evaluation", or as ``splits`` say; None when it is not used."""
     return "evaluation" if subject in EVALUATION_SUBJECTS else splits.get(subject)
-
-
-def _choose(
-    listings: Mapping[str, Listing],
-    root: Path,
-    *,
-    exclude: Sequence[tuple[str, str]],
-    cameras: set[int],
-    splits: Mapping[int, str],
-) -> tuple[list[SequenceName], dict[str, Any]]:
-    """Sequences that are used, and per exclusion the number of sequences and the reason."""
-    excluded = {pattern: {"reason": reason, "sequences": 0} for pattern, reason in exclude}
-    names = []
-    for folder, listing in listings.items():
-        if listing.images is None:
-            continue
-        hits = [pattern for pattern, _ in exclude if fnmatchcase(folder, pattern)]
-        for pattern in hits:
-            excluded[pattern]["sequences"] += 1  # type: ignore[operator]
-        if hits:
-            continue
-        name = parse_folder(root / listing.images)
-        if split_of(name.subject, splits) and name.camera in cameras:
-            names.append(name)
-    return names, excluded
 
 
 def _read_checked_meta(

@@ -4,7 +4,9 @@ Files are entered a folder at a time, from a manifest or from a walk through the
 so that a million of them take megabytes.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -13,12 +15,15 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from geobody.conventions import EVALUATION_SUBJECTS
 from geobody.data.h36m import (
     FRAME_PATTERN,
     IMAGE_SUFFIX,
     MASK_SUFFIXES,
     META_NAME,
+    SequenceName,
     is_sequence,
+    parse_folder,
     parse_frame,
 )
 from geobody.data.manifest import MAKE_MANIFEST, PARTS, read_manifest
@@ -52,6 +57,47 @@ class Listing:
         """Those of ``frames`` that have no mask."""
         _, present = self.masks.get(self.mask_suffix(), (None, np.zeros(0, np.int32)))
         return frames[~np.isin(frames, present)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which sequences of a data set are used."""
+
+    names: list[SequenceName]
+    """Sorted; bodies for evaluation alone (``conventions.EVALUATION_SUBJECTS``) are among them."""
+    excluded: dict[str, int]
+    """Sequences that each exclusion takes out."""
+    misnamed: list[DataError]
+    """Of the folders of images whose names are no sequences'."""
+
+
+def choose_sequences(
+    listings: Mapping[str, Listing],
+    root: Path,
+    *,
+    exclude: Sequence[str],
+    subjects: Collection[int],
+    cameras: Collection[int],
+) -> Choice:
+    """Those with images that no folder or pattern of ``exclude`` names, of the subjects and the cameras."""
+    choice = Choice([], dict.fromkeys(exclude, 0), [])
+    for folder, listing in sorted(listings.items()):
+        if listing.images is None:
+            continue
+        hits = [pattern for pattern in choice.excluded if fnmatchcase(folder, pattern)]
+        for pattern in hits:
+            choice.excluded[pattern] += 1
+        if hits:
+            continue
+        try:
+            name = parse_folder(root / listing.images)
+        except DataError as error:
+            choice.misnamed.append(error)
+            continue
+        if name.camera in cameras and (name.subject in subjects or name.subject in EVALUATION_SUBJECTS):
+            choice.names.append(name)
+    choice.names.sort()
+    return choice
 
 
 def read_listings(manifest: Path) -> dict[str, Listing]:

@@ -27,7 +27,7 @@ SUFFIXES: Final = {
     "masks": (".jpg", ".png"),
     "truth": (".parquet",),
 }
-"""What is listed of each part; other files and hidden ones are not the data set's."""
+"""What is listed of each part, in lower case alone; other files and hidden ones are not the data set's."""
 
 _ROWS_PER_GROUP: Final = 65_536
 _FILES_PER_TASK: Final = 1024
@@ -41,6 +41,8 @@ class Folder:
     """Relative to the root, with ``/``."""
     files: list[State]
     """(name, bytes, time of change in ns)"""
+    misspelt: list[str]
+    """Sorted names that end as the data set's files do but for capitals (``.JPG``): these are not used."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,28 @@ class Written:
 
 
 def list_folders(root: Path, part: str) -> Iterator[Folder]:
-    """Folders of a part of the data set that hold files, in a fixed order, one at a time.
+    """Folders of a part of the data set that hold files, misspelt ones too, in a fixed order, one at a time.
 
     Links are followed, so that the parts of a data set may lie anywhere; one that leads nowhere is an OSError.
     """
     waiting = [part]
     while waiting:
         path = waiting.pop()
-        files, below = [], []
+        files, misspelt, below = [], [], []
         with os.scandir(root / path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
                     below.append(f"{path}/{entry.name}")
-                elif entry.name.lower().endswith(SUFFIXES[part]):
+                elif entry.name.endswith(SUFFIXES[part]):
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):
                         files.append((entry.name, status.st_size, status.st_mtime_ns))
-        if files:
-            yield Folder(path, sorted(files))
+                elif entry.name.lower().endswith(SUFFIXES[part]):
+                    misspelt.append(entry.name)
+        if files or misspelt:
+            yield Folder(path, sorted(files), sorted(misspelt))
         waiting.extend(sorted(below, reverse=True))
 
 
@@ -119,7 +123,8 @@ def write_manifest(path: Path, *, journal: Path | None = None, threads: int | No
                     hashed += len(digests)
                 total += len(folder.files)
             if part == "images" and total == before:
-                raise DataError(root / part, "holds no images", "give the folder that holds them in images/")
+                cure = "give the folder that holds them in images/, their names ending in .jpg or .png"
+                raise DataError(root / part, "holds no images", cure)
         rows.finish()
         temporary.replace(path)
     return Written(total, hashed)

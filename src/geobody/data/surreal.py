@@ -5,6 +5,7 @@ clips ``_c0002`` ...). Only these info files are read: they are 1 % of the set's
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,9 @@ LARGEST_BETA: Final = 10.0
 
 _CURE: Final = "run `dvc repro synth`, or point params.yaml: prior.root at a SURREAL set"
 _MEND: Final = "get the file again, or take it out of the folder of params.yaml: prior.root"
+
+InfoReader = Callable[[Path], tuple[np.ndarray, np.ndarray]]
+"""theta and beta of an info file."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ class SurrealPoses:
         return len(self.betas)
 
 
-def read_surreal(root: Path, *, split: str = "train", stride: int = 1) -> SurrealPoses:
+def read_surreal(
+    root: Path, *, split: str = "train", stride: int = 1, read: InfoReader | None = None
+) -> SurrealPoses:
     """Every ``stride``-th frame of the clips of a split, as ``SurrealPoses``.
 
-    ``root`` holds ``cmu/``. Sequences with broken shapes are left out and counted. Raises DataError if
-    the split is not there, a file cannot be read, a field is missing or has another size, or a pose is
-    not finite.
+    ``root`` holds ``cmu/``. ``read`` stands in for `read_info`. Sequences with broken shapes are left out
+    and counted. Raises DataError if the split is not there, a file cannot be read, a field is missing or
+    has another size, or a pose is not finite.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: one of {', '.join(SPLITS)}")
@@ -73,14 +79,17 @@ def read_surreal(root: Path, *, split: str = "train", stride: int = 1) -> Surrea
     names = [_sequence_name(path) for path in files]
     broken = {name for name in names if BROKEN_SHAPES.match(name)}
     clips = [clip for clip in zip(names, files, strict=True) if clip[0] not in broken]
-    read: list[tuple[str, np.ndarray, np.ndarray]] = []
+    read = read or read_info
+    taken: list[tuple[str, np.ndarray, np.ndarray]] = []
     for name, path in progress(clips, desc="SURREAL info files"):
-        pose, shape = read_info(path)
+        pose, shape = read(path)
         if shape_is_broken(shape):
             broken.add(name)
         else:
-            read.append((name, pose[::stride, 3:].copy(), shape[::stride].copy()))  # views would keep it all
-    whole = [clip for clip in read if clip[0] not in broken]  # a sequence goes with the first broken clip
+            # Copies: views would keep it all.
+            taken.append((name, pose[::stride, 3:].copy(), shape[::stride].copy()))
+    # A sequence goes with the first broken clip.
+    whole = [clip for clip in taken if clip[0] not in broken]
     if not whole:
         raise DataError(folder, "holds only sequences with broken shapes", _CURE)
 
