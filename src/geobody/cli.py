@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from geobody.config import Params, load_params
 from geobody.errors import DataError, GeobodyError
+from geobody.threads import pin_threads
 
 PARAMS_FILE = Path("params.yaml")
 INTERRUPTED = 130
@@ -45,13 +46,15 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _prior(params: Params) -> str:
-    from geobody.data.surreal import read_surreal
+    from geobody.data.reader_apart import ReaderApart
+    from geobody.data.surreal import read_info, read_surreal
 
     root, lines = Path(params.prior.root), [f"\nposes and shapes of the prior {params.prior.root}"]
-    for split in ("train", "val"):
-        poses = read_surreal(root, split=split, stride=params.prior.stride)
-        dropped = f", {poses.n_dropped} left out for their broken shapes" if poses.n_dropped else ""
-        lines.append(f"  {split:<6} {len(poses)} poses of {len(poses.sequences)} sequences{dropped}")
+    with ReaderApart(read_info) as read:
+        for split in ("train", "val"):
+            poses = read_surreal(root, split=split, stride=params.prior.stride, read=read)
+            dropped = f", {poses.n_dropped} left out for their broken shapes" if poses.n_dropped else ""
+            lines.append(f"  {split:<6} {len(poses)} poses of {len(poses.sequences)} sequences{dropped}")
     return "\n".join(lines)
 
 
@@ -65,12 +68,15 @@ def _body(params: Params) -> str:
 def manifest(arguments: argparse.Namespace) -> None:
     """Writes the list of a data set's files, or compares the files with it."""
     from geobody.data.manifest import NAME
-    from geobody.data.manifest_writing import differences, write_manifest
+    from geobody.data.manifest_writing import differences, parts_of, write_manifest
+    from geobody.scratch import locked
 
     root = arguments.root or Path(_params().dataset.root)
     path = root / NAME
     if not arguments.verify:
-        written = write_manifest(path, journal=root / ".manifest-journal.sqlite")
+        parts_of(root)  # the lock's file would make a folder that is not there
+        with locked(root / ".manifest.lock", "is writing the manifest"):
+            written = write_manifest(path, journal=root / ".manifest-journal.sqlite")
         print(f"{path}: {written.files} files, of which {written.hashed} were hashed now")
         return
     count = 0
@@ -143,6 +149,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
+    pin_threads()  # convert-smpl promises the same bytes; numpy is imported by the subcommands
     parser = _Parser(prog="geobody", description="What the pipeline needs beside `dvc repro`.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
