@@ -56,6 +56,8 @@ SMPL_MIRROR: Final = (
 N_BETAS: Final = 10
 
 MM_PER_M: Final = 1000.0
+AWAY_DEG: Final = 120.0
+"""A person who is turned by more than this from facing the camera has the back to it."""
 CROP_SIDE_MM: Final = 2000.0
 """Side of the square around the root, at the root's depth, that a crop shows (method.md, 1)."""
 

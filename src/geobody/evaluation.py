@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from geobody.body.model import BodyModel
-from geobody.conventions import H36M_ACTIONS, H36M_JOINTS, MM_PER_M
+from geobody.conventions import AWAY_DEG, H36M_ACTIONS, H36M_JOINTS, MM_PER_M
 from geobody.metrics import (
     geodesic_deg,
     joint_errors,
@@ -28,7 +28,6 @@ from geobody.models.prior import PosePrior
 from geobody.predictions import Predictions
 
 FACING_DEG: Final = 60.0
-AWAY_DEG: Final = 120.0
 BATCH: Final = 128
 
 POSES: Final = {

@@ -15,6 +15,7 @@ from capsule_body import write_capsule_body
 from geobody.body.model import BodyModel
 from geobody.conventions import EVALUATION_SUBJECTS
 from geobody.data import rooms, synthetic, synthetic_files
+from geobody.data.h36m import SequenceName
 from geobody.data.surreal import read_surreal
 from geobody.data.synthetic_files import Performance
 from geobody.errors import DataError
@@ -130,7 +131,7 @@ def test_joints_lie_on_the_body_in_every_view(made: tuple[Path, list[Performance
         vertices = truth_vertices(model, performance)
         joints_mm = 1000 * np.einsum("jv,fvc->fjc", model.J_regressor_h36m.numpy(), vertices)
         for camera in range(4):
-            name = synthetic.sequence_name(performance.subject, performance.action, 1, camera + 1)
+            name = SequenceName(performance.subject, performance.action, 1, camera + 1).folder
             meta = scipy.io.loadmat(root / "images" / name / "h36m_meta.mat")
             np.testing.assert_allclose(meta["pose3d_world"], joints_mm, atol=0.01)
             K = np.array(
@@ -170,7 +171,7 @@ def test_masks_are_binary_and_of_the_person(made: tuple[Path, list[Performance]]
     root, performances = made
     model = BodyModel.load(body)
     for performance in performances:
-        name = synthetic.sequence_name(performance.subject, performance.action, 1, 2)
+        name = SequenceName(performance.subject, performance.action, 1, 2).folder
         meta = scipy.io.loadmat(root / "images" / name / "h36m_meta.mat")
         vertices = truth_vertices(model, performance) * 1000
         for f in range(FRAMES):
@@ -271,7 +272,7 @@ def test_bodies_for_evaluation_leave_the_empty_room_as_their_median(tmp_path: Pa
     cameras = rooms.cameras(seed=3, subject=101, image_size_px=SIZE)
     boxes, lamp = rooms.furniture(seed=3, subject=101), rooms.light(seed=3, subject=101)
     for number, camera in enumerate(cameras):
-        names = [synthetic.sequence_name(p.subject, p.action, p.subaction, number + 1) for p in performances]
+        names = [SequenceName(p.subject, p.action, p.subaction, number + 1).folder for p in performances]
         seen = [cv2.imread(str(tmp_path / "images" / n / f"{n}_000001.jpg")).astype(float) for n in names]
         empty = scene.sensor(
             rooms.render_room(camera, boxes, lamp, seed=3)[0],

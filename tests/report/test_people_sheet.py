@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from geobody.data.synthetic import sequence_name
+from geobody.data.h36m import SequenceName
 from geobody.errors import DataError
 from geobody.report.people_sheet import (
     MAX_BYTES,
@@ -31,7 +31,7 @@ def write_set(root: Path, *, subjects: tuple[int, ...], actions: tuple[int, ...]
     for subject in subjects:
         for action in actions:
             for camera in range(1, 5):
-                name = sequence_name(subject, action, 1, camera)
+                name = SequenceName(subject, action, 1, camera).folder
                 (root / "images" / name).mkdir(parents=True)
                 (root / "masks" / name).mkdir(parents=True)
                 image = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -62,7 +62,7 @@ def test_each_row_shows_its_subject_and_the_file_stays_small(tmp_path: Path) -> 
 
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     write_set(tmp_path, subjects=(1,), actions=(2,))
-    name = sequence_name(1, 2, 1, 1)
+    name = SequenceName(1, 2, 1, 1).folder
     (tmp_path / "images" / name / f"{name}_000001.jpg").unlink()
     with pytest.raises(DataError, match=rf"{name}_000001.jpg: cannot be read .*; make it again"):
         people_sheet(tmp_path / "sheet.png", pictures_of(tmp_path), subjects=(1,), actions=(2,), frames=1)

@@ -23,7 +23,7 @@ from geobody.data.motions import (
     load_motions,
     mirror,
     resample,
-    split_of,
+    split_of_motion,
     stretch,
     subject_blocks,
     turned,
@@ -197,7 +197,7 @@ def action_sequence(
     )
     motion = resample(motion, start_s + np.arange(frames) / fps, gait.RATE_HZ)
     name = f"s{subject:02d}_{H36M_ACTIONS[action]}_{subaction}"
-    return Motion(motion.poses, motion.transl_m, name, split_of(subject))
+    return Motion(motion.poses, motion.transl_m, name, split_of_motion(subject))
 
 
 def surreal_sequences(

@@ -151,8 +151,8 @@ def subject_blocks(takes: Sequence[Motion]) -> dict[int, list[Block]]:
     return blocks
 
 
-def split_of(subject: int) -> str:
-    """Split of a subject: "train", "test", or "evaluation"."""
+def split_of_motion(subject: int) -> str:
+    """Split of a synthetic subject's motions, which params do not change: "train", "test", or "evaluation"."""
     if subject in TRAIN_SUBJECTS:
         return "train"
     return "test" if subject in TEST_SUBJECTS else "evaluation"
@@ -178,7 +178,7 @@ def _share(blocks: Sequence[Block], k: int) -> list[Block]:
 
 
 def _cut(take: Motion, start: int, stop: int, subject: int) -> Block:
-    split = split_of(subject)
+    split = split_of_motion(subject)
     name = f"{take.name}[{start}:{stop}]"
     return Block(
         Motion(take.poses[start:stop], take.transl_m[start:stop], name, split), take.name, start, stop

@@ -26,6 +26,7 @@ from geobody.data.evaluation_scenes import (
     evaluation_scenes,
     studio_of,
 )
+from geobody.data.h36m import SequenceName
 from geobody.data.motions import load_motions
 from geobody.data.outfits import PEOPLE, Anatomy, Dress, outfit_of
 from geobody.data.posed_bodies import load_body, pose_bodies
@@ -63,11 +64,6 @@ class _Recipe:
     image_size_px: int
     jpeg_quality: int
     noise_std: float
-
-
-def sequence_name(subject: int, action: int, subaction: int, camera: int) -> str:
-    """Folder of a sequence in Human3.6M's layout; the camera counts from 1."""
-    return f"s_{subject:02d}_act_{action:02d}_subact_{subaction:02d}_ca_{camera:02d}"
 
 
 def subject_betas(subject: int, seed: int) -> np.ndarray:
@@ -246,7 +242,7 @@ def _perform(recipe: _Recipe, rooms_folder: Path, task: Scene) -> Performance:
     views = []
     cameras = rooms.cameras(seed=recipe.seed, subject=studio, image_size_px=recipe.image_size_px)
     for number, camera in enumerate(cameras):
-        name = sequence_name(subject, action, subaction, number + 1)
+        name = SequenceName(subject, action, subaction, number + 1).folder
         # They may be there: a cluster does a task again whose worker it lost.
         (recipe.images / name).mkdir(parents=True, exist_ok=True)
         (recipe.masks / name).mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,11 @@ from typing import Any, Final
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from geobody.conventions import EVALUATION_SUBJECTS, TEST_SUBJECTS
+from geobody.conventions import AWAY_DEG, EVALUATION_SUBJECTS, TEST_SUBJECTS
 from geobody.data.motions import MAIN_JOINTS
 from geobody.data.synthetic_files import Performance
 
 DISTINCT_DEG: Final = 10.0
-AWAY_DEG: Final = 120.0
 CHUNK: Final = 128
 
 

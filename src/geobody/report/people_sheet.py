@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from geobody.conventions import H36M_ACTIONS
-from geobody.data.synthetic import sequence_name
+from geobody.data.h36m import SequenceName
 from geobody.errors import DataError
 from geobody.report.contact_sheet import contact_sheet, write_sheet
 
@@ -45,7 +45,7 @@ def people_sheet(
     grid = [
         [
             pictures.around(
-                sequence_name(subject, action, 1, (row + column) % 4 + 1),
+                SequenceName(subject, action, 1, (row + column) % 4 + 1).folder,
                 (5 * row + 3 * column) % frames + 1,
             )
             for column, action in enumerate(chosen)
@@ -63,7 +63,7 @@ def actions_sheet(
     grid = [
         [
             pictures.around(
-                sequence_name(subject, action, 1, (row + column) % 4 + 1),
+                SequenceName(subject, action, 1, (row + column) % 4 + 1).folder,
                 (7 * column + 3 * row + frames // 2) % frames + 1,
             )
             for column, subject in enumerate(chosen)
@@ -80,7 +80,7 @@ def bodies_sheet(path: Path, pictures: Pictures, *, shown: Sequence[tuple[int, i
         of_each.setdefault(key[0], []).append(key)
     squares = []
     for number, own in enumerate(of_each.values()):
-        name = sequence_name(*own[number % len(own)], number % 4 + 1)
+        name = SequenceName(*own[number % len(own)], number % 4 + 1).folder
         squares.append(pictures.around(name, 1))
     grid = [squares[start : start + COLUMNS] for start in range(0, len(squares), COLUMNS)]
     blank = np.full((PICTURE_PX, PICTURE_PX, 3), 255, np.uint8)
