@@ -4,6 +4,7 @@
 ``<!-- NAME -->`` and ``<!-- end NAME -->``; what stands elsewhere is written by hand.
 """
 
+import csv
 import json
 import re
 import sys
@@ -17,6 +18,9 @@ sys.path.insert(0, str(ROOT / "src"))
 from geobody.config import load_params  # noqa: E402
 
 CARD: Final = ROOT / "docs" / "data_card.md"
+CONVERGENCE: Final = ROOT / "metrics" / "tables" / "convergence.csv"
+CONTROLS: Final = {"mean_pose": "mean pose", "cnn_s1": "CNN from scratch", "cnn_all": "CNN from scratch"}
+CNNS: Final = ("cnn_s1", "cnn_all")
 
 
 def counts(synth: Mapping[str, Any]) -> str:
@@ -74,12 +78,44 @@ def difficulty(evaluation: Mapping[str, Any], steps: int, batch_size: int) -> st
     )
 
 
-def data_card(text: str) -> str:
-    """``text`` with its figures written anew. Raises ValueError if a part does not stand there once."""
+def convergence(table: Path) -> str:
+    """The same controls trained to convergence, as ``make convergence`` wrote them to ``table``.
+
+    Raises ValueError if the table is missing, lacks a control, or trained its networks unequally.
+    """
+    if not table.is_file():
+        raise ValueError(f"{table}: is missing; make it with: make convergence")
+    with table.open(newline="") as file:
+        found = {row["control"]: row for row in csv.DictReader(file)}
+    if set(found) != set(CONTROLS):
+        raise ValueError(f"{table}: must hold {', '.join(CONTROLS)}, not {', '.join(found)}")
+    trainings = {tuple(found[name][key] for key in ("steps", "batch_size", "seed")) for name in CNNS}
+    if len(trainings) != 1:
+        raise ValueError(f"{table}: must hold one training of both networks, not {sorted(trainings)}")
+    rows = []
+    for name, what in CONTROLS.items():
+        row = found[name]
+        beside = f"{CONTROLS[row['of']]}, {found[row['of']]['labels']}" if row["of"] else ""
+        ratio = f"{float(row['ratio']):.2f} of: {beside}" if beside else ""
+        rows.append((what, row["labels"].replace("+", ", "), f"{float(row['n_mpjpe_17_mm']):.0f}", ratio))
+    ((steps, batch_size, seed),) = trainings
+    return (
+        f"{_table(('S9 + S11', 'labels', 'N-MPJPE, mm', 'ratio'), rows)}\n\n"
+        f"Here each CNN was trained for {int(steps):,} steps of {batch_size} images, seed {seed} "
+        "(`make convergence`, `metrics/tables/convergence.csv`)."
+    )
+
+
+def data_card(text: str, *, converged: Path = CONVERGENCE) -> str:
+    """``text`` with its figures written anew; ``converged`` is the table of ``make convergence``.
+
+    Raises ValueError if a part does not stand there once, or if that table is missing.
+    """
     controls = load_params(ROOT / "params.yaml").controls
     parts: dict[str, Callable[[], str]] = {
         "counts": lambda: counts(_metrics("synth")),
         "difficulty": lambda: difficulty(_metrics("eval"), controls.steps, controls.batch_size),
+        "convergence": lambda: convergence(converged),
     }
     for name, write in parts.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
