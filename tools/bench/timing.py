@@ -21,7 +21,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``subject`` costs beside ``reference``, and the largest ratio that is aimed at."""
+    """What ``subject`` costs beside ``reference``, and the largest ratio of wall times that is aimed at."""
 
     subject: Timing
     reference: Timing
