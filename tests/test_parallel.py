@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def square(number: int) -> int:
 
 def whereabouts(_: int) -> tuple[int, str, str]:
     return os.getpid(), str(Path.cwd()), os.environ["OMP_NUM_THREADS"]
+
+
+def late(task: tuple[float, str]) -> None:
+    seconds, file = task
+    time.sleep(seconds)
+    Path(file).touch()
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,49 @@ def test_an_error_in_a_worker_is_the_users_error(jobs, number, kind):
     assert str(caught.value) == str(expected.value)
     assert caught.value.exit_code == expected.value.exit_code
     assert vars(caught.value) == vars(expected.value)
+
+
+def test_fewer_results_than_tasks_are_an_error(jobs):
+    with pytest.raises(GeobodyError, match="squares: 2 of 3 results"):
+        list(in_parallel(square, [1, 2], total=3, desc="squares", jobs=jobs))
+
+
+def test_a_moment_without_workers_loses_no_task(scheduler, monkeypatch):
+    monkeypatch.setenv(cluster.ADDRESS, scheduler)
+    from distributed import Client
+
+    found = in_parallel(square, range(10), total=10, desc="squares")
+    first = next(found)
+    monkeypatch.setattr(Client, "nthreads", lambda self: {})  # what is said when all have just been lost
+    assert [first, *found] == [number * number for number in range(10)]
+
+
+def test_no_run_begins_beside_what_an_ended_one_left(scheduler, tmp_path, monkeypatch):
+    """A task that runs cannot be cancelled: the next run waits for it, or refuses in one line."""
+    from distributed import Client
+
+    def leave(seconds: float) -> Path:
+        file = tmp_path / f"late_{seconds}"
+        with Client(scheduler, set_as_default=False) as client:
+            left = client.submit(late, (seconds, str(file)), pure=False)
+            while not any(client.processing().values()):
+                time.sleep(0.05)
+            time.sleep(0.5)  # until the worker has begun
+            del left
+        return file
+
+    monkeypatch.setenv(cluster.ADDRESS, scheduler)
+    file = leave(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "TIMEOUT_S", 1)
+        with pytest.raises(
+            DataError, match="1 workers are at tasks of a stage that was ended; wait"
+        ) as caught:
+            list(in_parallel(square, [1], total=1, desc="squares"))
+    assert "\n" not in str(caught.value)
+    assert not file.exists()
+    assert list(in_parallel(square, [2], total=1, desc="squares")) == [4]
+    assert file.exists()
 
 
 def test_a_cluster_works_in_the_callers_folder_with_one_thread(scheduler, tmp_path, monkeypatch):

@@ -10,24 +10,26 @@ import os
 import platform
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import _lru_cache_wrapper, cache, lru_cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from geobody.dependencies import ROOT
 from geobody.errors import DataError, ParamsError
+from geobody.versions import PYTHON, VERSIONS_FILE, installed
+from geobody.yaml12 import read_yaml
 
 if TYPE_CHECKING:
     from distributed import Client
 
 ADDRESS = "GEOBODY_DASK"
 TIMEOUT_S = 20
-PACKAGES = ("deodr", "numpy", "opencv-python-headless", "scipy", "torch")
-"""What draws, warps and trains in a worker: another version may give other bytes."""
+POLL_SECONDS = 0.2
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Dask's nanny sets them for its workers; a worker that runs without one may lack them."""
@@ -46,7 +48,7 @@ def connected(address: str) -> Iterator["Client"]:
     """A client of the scheduler at ``address`` with at least one worker, each of one thread.
 
     Raises ``ParamsError`` without the package or for what is no address, ``DataError`` when nobody answers
-    there or a worker has several threads.
+    there, a worker has several threads, or one is still at a task of a stage that was ended.
     """
     try:
         from distributed import Client
@@ -71,7 +73,29 @@ def connected(address: str) -> Iterator["Client"]:
         for worker, threads in sorted(client.nthreads().items()):
             if threads != 1:
                 raise DataError(named, f"worker {worker} runs {threads} tasks at once", _START)
+        _wait_for_leftovers(client, named)
         yield client
+
+
+def check_cluster() -> None:
+    """Returns when the cluster, if one is asked for, may be given work; else raises as ``connected``."""
+    if address := scheduler_address():
+        with connected(address):
+            pass
+
+
+def _wait_for_leftovers(client: "Client", named: str) -> None:
+    """A task that runs cannot be cancelled: it writes on after its stage was ended."""
+
+    def leftovers(dask_worker: Any) -> int:  # sent as it stands: a worker need not find this module
+        return sum(task.state in ("cancelled", "resumed") for task in dask_worker.state.all_running_tasks)
+
+    patience = time.monotonic() + TIMEOUT_S
+    while count := sum(client.run(leftovers).values()):
+        if time.monotonic() > patience:
+            cure = "wait until they have ended, or start the workers anew, and run again"
+            raise DataError(named, f"{count} workers are at tasks of a stage that was ended", cure)
+        time.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -94,7 +118,8 @@ class Place:
         if self.code != code_digest():
             raise DataError(worker, f"has imported other code than that of {self.folder}", f"{_START} (anew)")
         if self.packages != package_versions():
-            theirs, ours = " ".join(package_versions()), " ".join(self.packages)
+            theirs = " ".join(sorted(set(package_versions()) - set(self.packages)))
+            ours = " ".join(sorted(set(self.packages) - set(package_versions())))
             raise DataError(worker, f"has {theirs}, not {ours}", "give it this environment")
         if unset := [name for name in ONE_THREAD if os.environ.get(name) != "1"]:
             raise DataError(worker, "may compute with several threads", f"set {unset[0]}=1 before it starts")
@@ -128,5 +153,6 @@ def code_digest() -> str:
 
 @cache
 def package_versions() -> tuple[str, ...]:
-    """Name and version of each of ``PACKAGES``, and Python's."""
-    return f"python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    """Name and version of Python and of every package that can move a result: those of ``versions.yaml``."""
+    packages = [name for name in read_yaml(ROOT / VERSIONS_FILE) if name != PYTHON]
+    return f"python {platform.python_version()}", *(f"{name} {installed(name)}" for name in sorted(packages))

@@ -24,6 +24,12 @@ Subject = Annotated[int, Field(ge=1, le=99)]
 PathName = Annotated[str, Field(min_length=1)]
 
 
+LEAST_SHARE = 2
+"""Items of a batch that each process of a training takes at least: a batch norm cannot train on fewer."""
+IMAGES_OF_AN_ITEM = 4
+"""Images of an item of ``encdec``: two cameras at two instants of a person."""
+
+
 class Section(BaseModel):
     """Base of every section: frozen, strict, and closed to unknown keys."""
 
@@ -235,7 +241,8 @@ class Training(Section):
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     """Threads of torch in each process: another number adds sums in another order."""
     processes: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Processes that share each batch of a training; not of controls, which trains its networks side by side."""
+    """Processes that share each batch of a training; not of controls, which trains its networks side by side.
+    Each takes two items of a batch at least: with the batches of params.yaml four processes are the most."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Kind of device that trains."""
 
@@ -460,7 +467,7 @@ def load_params(path: Path) -> Params:
     """The validated params; raises ``ParamsError`` naming ``file: section.key``, value and rule."""
     values = read_yaml(path)
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -473,3 +480,25 @@ def load_params(path: Path) -> Params:
             raise ParamsError(f"{path.name}: {key}: missing; add it{more}") from None
         rule = first["msg"].removeprefix("Value error, ")
         raise ParamsError(f"{path.name}: {key}: {first['input']!r} is wrong: {rule}{more}") from None
+    _check_shares(params, path.name)
+    return params
+
+
+def _check_shares(params: Params, file: str) -> None:
+    """Raises ``ParamsError`` when a training has fewer than ``LEAST_SHARE`` items for each of its processes."""
+    count = params.training.processes
+    batches = {
+        "encdec.batch_size": params.encdec.batch_size // IMAGES_OF_AN_ITEM,
+        "pose_head.batch_size": params.pose_head.batch_size,
+        "gan_prior.batch_size": params.gan_prior.batch_size,
+        "smpl_regressor.batch_size": params.smpl_regressor.batch_size,
+        "smpl_regressor.instants": params.smpl_regressor.instants,
+    }
+    for key, items in batches.items():
+        if count > 1 and items < LEAST_SHARE * count:
+            size = LEAST_SHARE * count * (IMAGES_OF_AN_ITEM if key.startswith("encdec") else 1)
+            most = max(1, items // LEAST_SHARE)
+            raise ParamsError(
+                f"{file}: training.processes: {count} is wrong: each takes {LEAST_SHARE} items of a batch at "
+                f"least, so {key} allows {most}; lower it, or set {key} to {size} or more"
+            )

@@ -21,6 +21,7 @@ NOT_RESULTS = frozenset(
         "yaml12",
         "paths",
         "stage",
+        "cluster",
         "dependencies",
         "versions",
         "progress",

@@ -77,6 +77,18 @@ def ignore_signals() -> None:
 
 
 @contextmanager
+def deaf_to_signals() -> Iterator[None]:
+    """Signals that come in the block are lost: for what ends processes, which must not be broken off."""
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    ignore_signals()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def children_deaf_to_signals() -> Iterator[None]:
     """Processes that start in the block never see the signals: their parent ends them.
 

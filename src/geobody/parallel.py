@@ -14,7 +14,7 @@ import cv2
 from joblib import Parallel, delayed, parallel_config
 
 from geobody.cluster import Place, connected, scheduler_address
-from geobody.errors import DataError
+from geobody.errors import DataError, GeobodyError
 from geobody.interruption import children_deaf_to_signals, end_with_parent
 from geobody.progress import progress
 
@@ -32,7 +32,8 @@ def in_parallel(
 
     Tasks and results travel between processes, so both must pickle and be small: name files instead of
     sending arrays. Each worker computes with one thread. On a cluster all its workers take part, whatever
-    ``jobs`` says; they must share this folder. An error in a worker is raised here as it was.
+    ``jobs`` says; they must share this folder. An error in a worker is raised here as it was. Raises
+    ``GeobodyError`` when the last result has come and they are not ``total``.
     """
     address = scheduler_address()
     if address is None:
@@ -43,7 +44,12 @@ def in_parallel(
             work = workers(delayed(_with_one_thread)(function, task) for task in tasks)
     else:
         work = _on_cluster(address, function, tasks)
-    yield from progress(work, total=total, desc=desc)
+    count = 0
+    for result in progress(work, total=total, desc=desc):
+        count += 1
+        yield result
+    if count != total:
+        raise GeobodyError(f"{desc}: {count} of {total} results came back; run it again")
 
 
 def _on_cluster(address: str, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
@@ -51,7 +57,8 @@ def _on_cluster(address: str, function: Callable[[Task], Result], tasks: Iterabl
     remaining, here = iter(tasks), Place.here()
     placed = delayed(partial(_in_place, here))
     with connected(address) as client:
-        while batch := list(islice(remaining, TASKS_PER_WORKER * len(client.nthreads()))):
+        # For a moment there may be no worker: the scheduler keeps a task until one comes back.
+        while batch := list(islice(remaining, TASKS_PER_WORKER * max(1, len(client.nthreads())))):
             try:
                 with parallel_config(backend="dask", client=client):
                     results = Parallel()(placed(function, task) for task in batch)

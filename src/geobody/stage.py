@@ -24,7 +24,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from geobody.cluster import check_cluster
 from geobody.config import Params, ParamsView, load_params
+from geobody.dependencies import stage_modules
 from geobody.errors import DataError, GeobodyError
 from geobody.full_disk import full_disk
 from geobody.interruption import (
@@ -35,7 +37,7 @@ from geobody.interruption import (
     interruptible,
 )
 from geobody.paths import STAGES, StageSpec
-from geobody.processes import Process, launch, this_process
+from geobody.processes import Process, launch, leave_code, this_process
 from geobody.scratch import FOLDER, Scratch, fingerprint, locked, scratch_root
 from geobody.threads import pin_threads
 from geobody.versions import check_versions
@@ -109,6 +111,8 @@ def run(name: str, main: Callable[[Job], str], *, spreads: bool = False) -> None
             said = _run(name, spec, main, process=process, spreads=spreads, interruption=interruption)
         except BaseException as error:
             if ended_by := interruption.signal:
+                if process.rank or isinstance(error, SystemExit):  # the first of the processes says it
+                    raise SystemExit(128 + ended_by) from None
                 _fail(f"{name}: ended by {ended_by.name}; {interruption.next_time}", 128 + ended_by)
             if isinstance(error, GeobodyError):
                 _fail(str(error), error.exit_code)
@@ -141,7 +145,8 @@ def _run(
     count = params.training.processes if spreads else 1
     process.check(name, wanted=count)
     if count > 1 and not process.launched:
-        raise SystemExit(launch(name, count=count))
+        with _full_disk_in_one_line([]):
+            raise SystemExit(launch(name, count=count))
     final = {key: resolve(template, params) for key, template in spec.written().items()}
     if process.rank:
         return _help(Job(name, params.view(spec.sections), inputs, final), main)
@@ -150,6 +155,8 @@ def _run(
     job = Job(name, params.view(spec.sections), inputs, outputs)
     with _full_disk_in_one_line(folders), locked(Path(FOLDER) / f"{name}.lock", "runs this stage here"):
         try:
+            if Path("src/geobody/parallel.py") in stage_modules(name):
+                check_cluster()  # before the folders are there: what a killed run left may write into them
             with _full_disk_in_one_line(folders):  # said before what fills it is removed
                 _make_empty(folders)
                 said = main(job)
@@ -176,7 +183,8 @@ def _run(
 
 def _help(job: Job, main: Callable[[Job], str]) -> str:
     """Carries out the stage beside the process that publishes: whatever this one writes is thrown away."""
-    with tempfile.TemporaryDirectory(prefix=f"geobody-{job.name}-") as name:
+    prefix = f"geobody-{job.name}-"
+    with _full_disk_in_one_line([]), tempfile.TemporaryDirectory(prefix=prefix) as name:
         folder = Path(name)
         outputs = {key: folder / key / path.name for key, path in job.outputs.items()}
         for path in outputs.values():
@@ -232,7 +240,8 @@ def _help_table(spec: StageSpec) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    if leave_code(code):
+        print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

@@ -21,23 +21,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from geobody.config import LEAST_SHARE
 from geobody.errors import GeobodyError, ParamsError
 from geobody.training.determinism import derived_seed
-
-LEAST_ROWS = 2
-"""A batch norm cannot train on fewer."""
 
 
 class Shares:
     """This process' share of every batch of ``batch_size`` rows."""
 
     def __init__(self, fabric: Fabric, *, batch_size: int) -> None:
-        """Raises ``ParamsError`` when a process would get fewer than ``LEAST_ROWS`` rows."""
+        """Raises ``ParamsError`` when a process would get fewer than ``LEAST_SHARE`` rows."""
         self.fabric, self.rank, self.count = fabric, fabric.global_rank, fabric.world_size
-        if self.count > 1 and batch_size < LEAST_ROWS * self.count:
+        if self.count > 1 and batch_size < LEAST_SHARE * self.count:
             raise ParamsError(
                 f"params.yaml: training.processes: value {self.count}: too many for a batch of "
-                f"{batch_size}; each needs {LEAST_ROWS} items of it"
+                f"{batch_size}; each needs {LEAST_SHARE} items of it"
             )
         self.weight = len(self.rows(np.arange(batch_size))) / batch_size
 
