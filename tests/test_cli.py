@@ -13,6 +13,7 @@ from scipy.io import savemat
 
 from capsule_body import write_capsule_body
 from geobody import cli
+from geobody.scratch import locked
 from h36m_tree import Tree, write_tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +81,19 @@ def test_manifest_writes_resumes_and_verifies(tree: Tree, tmp_path: Path) -> Non
         "with geobody manifest\n"
     )
     assert tree.manifest.read_bytes() == before
+
+
+def test_one_run_at_a_time_writes_the_manifest(tree: Tree, tmp_path: Path) -> None:
+    before = tree.manifest.read_bytes()
+    lock = tree.root / ".manifest.lock"
+    with locked(lock, "is at it"):
+        done = geobody(tmp_path, "manifest", tree.root)
+        assert (done.returncode, done.stdout) == (3, "")
+        said = f"process {os.getpid()} is writing the manifest; wait until it has ended, or end it, and run again"
+        assert done.stderr == f"error: {lock}: {said}\n"
+        assert tree.manifest.read_bytes() == before
+    assert geobody(tmp_path, "manifest", tree.root).returncode == 0
+    assert not lock.exists()
 
 
 def test_without_an_argument_the_places_of_the_params_are_looked_at(tree: Tree, tmp_path: Path) -> None:

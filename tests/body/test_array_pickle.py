@@ -130,6 +130,9 @@ MISUSES = {
         lambda: altered(old_sparse(np.ones((1, 2))), indptr=np.array([0, 5, 2])), "do not fit together"
     ),
     "a matrix without parts": (lambda: altered(old_sparse(MATRIX), data=None), "without its parts"),
+    "a matrix larger than memory": (
+        lambda: altered(old_sparse(MATRIX), _shape=(10**9, 7)), r"a sparse matrix of 1000000000 x 7, larger than"
+    ),
     "a selection beyond the end": (
         lambda: altered(chumpy_select(MATRIX), idxs=np.array([10_000])), "does not have"
     ),

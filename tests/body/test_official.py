@@ -1,11 +1,17 @@
 """The licensed SMPL file, by a stand-in: converted whole, refused by name, or not written at all."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pytorch3d.transforms import axis_angle_to_matrix
+from scipy.spatial.transform import Rotation
 from smplx import SMPL
 from smplx.utils import Struct
 from smplx.vertex_ids import vertex_ids
@@ -16,6 +22,7 @@ from geobody.body.official import convert_smpl
 from geobody.cli import main
 from geobody.conventions import H36M_JOINTS
 from geobody.errors import DataError, ParamsError
+from geobody.models.mean_body import fit_mean_body
 from smpl_pickle import official_content, smpl_sized, write_official
 
 NAMES = {
@@ -50,6 +57,24 @@ def test_every_array_comes_over_as_it_was(converted: Path) -> None:
     assert [vertex_ids["smplh"][name] for name in LANDMARKS] == body["landmarks"].tolist()
 
 
+def test_the_mean_body_of_stage_controls_is_fitted_with_it(converted: Path) -> None:
+    body = BodyModel.load(converted)
+    rng = np.random.default_rng(3)
+    pose = rng.normal(0, 0.2, (23, 3))
+    orientation = Rotation.from_rotvec([0.3, 2.5, -0.2]).as_matrix()
+    with torch.no_grad():
+        joints = body(
+            betas=torch.zeros(1, 10),
+            body_pose=axis_angle_to_matrix(torch.from_numpy(pose).float())[None],
+            global_orient=torch.from_numpy(orientation).float()[None],
+            transl=torch.zeros(1, 3),
+        ).joints_h36m[0].numpy()  # fmt: skip
+    labels = np.repeat(1000 * (joints - joints[:1])[None], 4, 0)
+    mean = fit_mean_body(body=body, body_pose=np.repeat(pose[None], 5, 0), poses_mm=labels)
+    np.testing.assert_allclose(mean.global_orient, orientation, atol=1e-3)
+    np.testing.assert_array_equal(mean.betas, np.zeros(10))
+
+
 def test_our_loader_and_smplx_pose_it_alike(converted: Path) -> None:
     ours = BodyModel.load(converted, torch.float64)
     assert ours.meta["is_smpl"] is True and "not compared" in ours.meta["J_regressor_h36m"]
@@ -78,6 +103,26 @@ def test_the_same_file_gives_the_same_bytes(source: Path, converted: Path, tmp_p
 
 
 @pytest.mark.usefixtures("quick")
+def test_the_same_bytes_come_out_whatever_the_callers_threads(
+    source: Path, converted: Path, tmp_path: Path
+) -> None:
+    """Not every machine's sums show their number, so the libraries' settings are asked for too."""
+    output = tmp_path / "again.npz"
+    program = """import json, os, sys
+from geobody.cli import main
+assert "numpy" not in sys.modules
+code = main(["convert-smpl", sys.argv[1], sys.argv[2]])
+import torch
+print(json.dumps([code, os.environ["OPENBLAS_NUM_THREADS"], torch.get_num_threads()]))"""
+    several = {name: "2" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(source), str(output)], env={**os.environ, **several},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, "1", 1]
+    assert output.read_bytes() == converted.read_bytes()
+
+
 @pytest.mark.parametrize("name", list(NAMES)[1:])
 def test_every_edition_is_read_and_of_300_shape_components_the_first_ten(tmp_path: Path, name: str) -> None:
     source = write_official(tmp_path / name, official_content(shape_components=NAMES[name]))

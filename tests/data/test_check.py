@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from broken_mat import write_crashing_mat
 from geobody.data.check import Wanted, missing_sequences, page, survey
 from geobody.data.h36m import SequenceName
 from geobody.errors import DataError
@@ -88,6 +89,29 @@ def test_what_would_not_stop_it_is_a_remark(tree):
     assert f"{S9}: 4 poses but images up to frame 3 only" in found.remarks
     assert "s_01_act_02_subact_01_ca_04: has masks or a .mat but no images" in found.remarks
     assert "S1: subaction 1 of action 2, camera 4" in text
+
+
+def test_a_mat_that_crashes_its_reader_is_a_fault_and_the_others_are_read(tree):
+    write_crashing_mat(meta(tree, S1))
+    meta(tree, S9).write_bytes(b"x" * 500)
+    found, text = looked_at(tree)
+    assert [line.partition(": ")[0].rpartition("/")[0].rpartition("/")[2] for line in found.faults] == [
+        S1,
+        S9,
+    ]
+    assert "h36m_meta.mat: is damaged: reading it crashes; restore it" in text
+    assert found.sizes[9]["128x120"] == 3
+
+
+def test_images_that_end_in_capitals_are_a_remark_and_not_used(tree):
+    for frame in (2, 3):
+        path = tree.images / S1 / f"{S1}_{frame:06d}.jpg"
+        path.rename(path.with_suffix(".JPG"))
+    found, _ = looked_at(tree)
+    assert found.faults == []
+    first = f"images/{S1}/{S1}_000002.JPG"
+    assert f"{first}: is not used, its ending has capitals, as are 1 more in its folder" in found.remarks
+    assert found.listings[SequenceName(1, 2, 1, 1)].frames.tolist() == [1, 4]
 
 
 def test_exclusions_are_given_with_their_reason_and_hide_faults(tree):

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from geobody.data import manifest_writing
 from geobody.data.manifest import bytes_and_sha256, check_file, read_hashes, read_manifest
-from geobody.data.manifest_writing import Written, differences, write_manifest
+from geobody.data.manifest_journal import Journal
+from geobody.data.manifest_writing import Written, differences, list_folders, write_manifest
 from geobody.errors import DataError
 from tools.bench_listing import measure
 
@@ -224,6 +226,63 @@ def test_what_is_no_journal_is_named(tmp_path):
     with pytest.raises(DataError, match=r"\.journal: cannot be used as a journal \(.*\); .*remove the file"):
         write_manifest(manifest, journal=tmp_path / ".journal")
     assert not manifest.exists()
+
+
+def hashes_of_many(journal):
+    for number in range(100):
+        journal.add(f"images/{number}", [((f"{name:0200d}.jpg", 1, 1), "ab" * 32) for name in range(100)])
+
+
+def test_on_a_full_disk_the_journal_is_kept_and_goes_on_with_space(tmp_path):
+    path = tmp_path / ".journal"
+    with Journal(path) as journal:
+        journal.add("images/a", [(("1.jpg", 1, 1), "cd" * 32)])
+    with Journal(path) as journal:
+        journal._db.execute("PRAGMA max_page_count = 20")  # SQLite's own way to run out of space
+        with pytest.raises(DataError, match=r"is full\); free some space and run this again") as caught:
+            hashes_of_many(journal)
+    assert "remove" not in str(caught.value)
+    with Journal(path) as journal:
+        assert journal.known("images/a") == {("1.jpg", 1, 1): "cd" * 32}
+        hashes_of_many(journal)
+        assert len(journal.known("images/99")) == 100
+
+
+def test_a_journal_in_anothers_hands_is_waited_for_and_not_removed(tmp_path, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0))
+    path = tmp_path / ".journal"
+    with Journal(path) as journal:
+        other = connect(path)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DataError, match=r"is locked\); let the other geobody manifest end") as caught:
+            journal.known("images/a")
+        other.close()
+        assert "remove" not in str(caught.value)
+        assert journal.known("images/a") == {}
+
+
+def test_a_damaged_journal_may_be_removed(tmp_path):
+    path = tmp_path / ".journal"
+    with Journal(path) as journal:
+        hashes_of_many(journal)
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"x" * (len(content) - 4096)
+    path.write_bytes(content)
+    with (
+        pytest.raises(DataError, match=r"malformed\); remove the file: the hashes are made again"),
+        Journal(path) as it,
+    ):
+        it.known("images/1")
+
+
+def test_names_that_end_in_capitals_are_not_listed(tmp_path):
+    manifest = make_files(tmp_path, "images/a/1.jpg", "images/a/2.JPG", "images/b/3.JPG", "masks/a/1.PNG")
+    assert write_manifest(manifest) == Written(1, 1)
+    assert paths(manifest) == ["images/a/1.jpg"]
+    found = [(folder.path, folder.misspelt) for folder in list_folders(tmp_path, "images")]
+    assert found == [("images/a", ["2.JPG"]), ("images/b", ["3.JPG"])]
+    assert list(differences(manifest)) == []
 
 
 def test_memory_grows_by_bytes_per_image():
