@@ -6,7 +6,9 @@ import pytest
 from geobody import cluster
 from geobody.cluster import ONE_THREAD, Place
 from geobody.data import posed_bodies
+from geobody.dependencies import stage_packages
 from geobody.errors import DataError
+from geobody.paths import STAGES
 
 
 @pytest.fixture
@@ -50,6 +52,11 @@ def test_a_new_run_forgets_what_files_of_the_last_one_held(one_thread, monkeypat
         place.take()
         posed_bodies.load_body("data/body.npz")
         assert len(read) == times
+
+
+def test_every_package_that_can_move_a_result_is_compared():
+    compared = {line.split()[0] for line in cluster.package_versions()}
+    assert compared == {"python"}.union(*(stage_packages(name) for name in STAGES))
 
 
 def test_the_digest_changes_with_any_module(tmp_path, monkeypatch):

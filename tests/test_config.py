@@ -130,6 +130,39 @@ def test_the_warm_up_ends_before_the_training_does(tmp_path: Path, section: str)
             load_params(file)
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "items", "most", "needed"),
+    [
+        ("encdec", "batch_size", 16, 2, 24),  # four quadruples
+        ("pose_head", "batch_size", 5, 2, 6),
+        ("gan_prior", "batch_size", 4, 2, 6),
+        ("smpl_regressor", "batch_size", 4, 2, 6),
+        ("smpl_regressor", "instants", 4, 2, 6),
+    ],
+)
+def test_processes_are_no_more_than_every_batch_can_be_shared_by(
+    tmp_path: Path, section: str, key: str, items: int, most: int, needed: int
+) -> None:
+    file = tmp_path / "params.yaml"
+    for processes in (most, most + 1):
+        text = (ROOT / "params.yaml").read_text().replace("processes: 1", f"processes: {processes}")
+        text, changes = re.subn(rf"(?m)^({section}:\n(?:  .*\n)*?  {key}:) .*$", rf"\1 {items}", text)
+        assert changes == 1
+        file.write_text(text)
+        if processes == most:
+            assert load_params(file).training.processes == most
+            continue
+        wanted = rf"training\.processes: 3 is wrong: .* {section}\.{key} allows 2; .* to {needed} or more$"
+        with pytest.raises(ParamsError, match=wanted):
+            load_params(file)
+
+
+def test_four_processes_are_the_most_for_the_committed_params(tmp_path: Path) -> None:
+    assert load_params(changed(tmp_path, "processes: 1", "processes: 4")).training.processes == 4
+    with pytest.raises(ParamsError, match=r"training\.processes: 5 is wrong: .*smpl_regressor\.instants"):
+        load_params(changed(tmp_path, "processes: 1", "processes: 5"))
+
+
 def check_params(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tools.check_params"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

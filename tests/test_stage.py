@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +155,89 @@ def test_the_log_has_the_peak_of_workers_and_a_stage_without_them_imports_nothin
     record = json.loads((workplace / "logs/crops.json").read_text())
     assert record["peak_memory_gb"] > 0
     assert (record["peak_memory_of_largest_worker_gb"] > 0.05) == workers
+
+
+SHARED = """
+import os
+import time
+from pathlib import Path
+
+from geobody.errors import DataError
+from geobody.stage import run
+
+
+def main(job):
+    rank = os.environ["RANK"]
+    (job.scratch / "checkpoint").parent.mkdir(exist_ok=True)
+    (job.scratch / "checkpoint").write_text("step 7")
+    Path(f"at_work_{rank}").touch()
+    if os.environ.get("FAILS") == rank:
+        raise DataError("a.npy", "is cut short", "copy it again")
+    time.sleep(600)
+
+
+run("pose_head", main, spreads=True)
+"""
+
+
+def shared_stage(workplace: Path, **variables: str) -> subprocess.Popen[str]:
+    """The stage ``pose_head``, which two processes share, with a page of its own."""
+    text = (workplace / "params.yaml").read_text()
+    (workplace / "params.yaml").write_text(text.replace("processes: 1", "processes: 2"))
+    for template in STAGES["pose_head"].inputs.values():
+        path = stage_module.resolve(template, load_params(workplace / "params.yaml"))
+        (workplace / path).mkdir(parents=True, exist_ok=True)
+    (workplace / "stages").mkdir()
+    (workplace / "stages/pose_head.py").write_text(SHARED)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GEOBODY_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.pose_head"],
+        cwd=workplace, env={**kept, "PYTHONPATH": f".{os.pathsep}{ROOT / 'src'}", **variables},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_a_shared_stage_is_one_line_of_the_first_process(
+    workplace: Path, number: signal.Signals
+) -> None:
+    stage = shared_stage(workplace)
+    patience = time.monotonic() + 60
+    while len(list(workplace.glob("at_work_*"))) < 2:
+        assert time.monotonic() < patience
+        time.sleep(0.1)
+    stage.send_signal(number)
+    _, said = stage.communicate(timeout=60)
+    assert stage.returncode == 128 + number
+    assert said == "error: pose_head: ended by SIGTERM; dvc repro goes on from its last checkpoint\n"
+    assert not list(workplace.glob(".scratch/*.exit"))
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_an_error_in_one_process_of_a_shared_stage_is_the_only_line(workplace: Path, rank: str) -> None:
+    stage = shared_stage(workplace, FAILS=rank)
+    _, said = stage.communicate(timeout=60)
+    assert (stage.returncode, said) == (3, "error: a.npy: is cut short; copy it again\n")
+
+
+def test_a_full_disk_under_a_helping_process_is_one_line(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(stage_module, "end_with_parent", lambda end: None)
+    text = (workplace / "params.yaml").read_text()
+    (workplace / "params.yaml").write_text(text.replace("processes: 1", "processes: 2"))
+
+    def fill(job: Job) -> str:
+        raise OSError(errno.ENOSPC, "full", str(job.outputs["metrics"]))
+
+    with pytest.raises(SystemExit) as exit_:
+        run("crops", fill, spreads=True)
+    assert exit_.value.code == 3
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "metrics/crops.json: no space left on the device" in message
 
 
 def test_an_output_that_main_forgot_is_a_fault_of_the_program(workplace: Path) -> None:
