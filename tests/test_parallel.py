@@ -94,7 +94,7 @@ def test_no_run_begins_beside_what_an_ended_one_left(scheduler, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "TIMEOUT_S", 1)
         with pytest.raises(
-            DataError, match="1 workers are at tasks of a stage that was ended; wait"
+            DataError, match=r"of a stage that was ended still run there \(1\); wait"
         ) as caught:
             list(in_parallel(square, [1], total=1, desc="squares"))
     assert "\n" not in str(caught.value)

@@ -94,7 +94,7 @@ def _wait_for_leftovers(client: "Client", named: str) -> None:
     while count := sum(client.run(leftovers).values()):
         if time.monotonic() > patience:
             cure = "wait until they have ended, or start the workers anew, and run again"
-            raise DataError(named, f"{count} workers are at tasks of a stage that was ended", cure)
+            raise DataError(named, f"tasks of a stage that was ended still run there ({count})", cure)
         time.sleep(POLL_SECONDS)
 
 
