@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from geobody.config import Dataset, Params, load_params
+from geobody.config import Dataset, load_params
 from geobody.errors import DataError, ParamsError
 from geobody.yaml12 import read_yaml
 
@@ -47,16 +47,6 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
 
 def test_the_committed_params_are_valid() -> None:
     assert load_params(ROOT / "params.yaml").seed == 0
-
-
-@pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
-def test_a_profile_changes_only_keys_that_exist(profile: str) -> None:
-    params = read_yaml(ROOT / "params.yaml")
-    for section, values in read_yaml(ROOT / "profiles" / f"{profile}.yaml").items():
-        merged = {**params[section], **values}
-        assert set(merged) == set(params[section])
-        params[section] = merged
-    Params.model_validate(params)
 
 
 @pytest.mark.parametrize(
