@@ -77,6 +77,7 @@ VERSIONS = [
 COMMENTS = [
     ("src/geobody/config.py", set()),
     ("src/geobody/paths.py", set()),
+    ("src/geobody/cluster.py", set()),
     ("src/geobody/metrics.py", {"crops", "validation", "eval"}),
     ("src/geobody/evaluation.py", {"eval"}),
     ("src/geobody/validation.py", {"validation"}),
