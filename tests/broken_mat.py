@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-_DOUBLE, _NO_TYPE = 9, 32_767
+_DOUBLE, _NO_TYPE = 9, 0
 
 
 def write_crashing_mat(path: Path) -> Path:
-    """Writes numbers whose type is one that is not in the reader's table, which it does not check."""
+    """Writes numbers of a type for which the reader's table holds a null pointer, which it follows."""
     memory, values = io.BytesIO(), np.zeros((4, 17, 3))
     savemat(memory, {"pose3d_world": values, "pose": values})
     whole = memory.getvalue()
