@@ -27,18 +27,14 @@ def copy_repository(target: Path) -> Path:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    git = [
-        "git",
-        "-c",
-        "user.name=geobody",
-        "-c",
-        "user.email=geobody@localhost",
-        "-c",
-        "init.defaultBranch=main",
-    ]
-    subprocess.run([*git, "init", "--quiet"], cwd=target, check=True)
-    subprocess.run([*git, "add", "--all"], cwd=target, check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "Copy"], cwd=target, check=True)
+    for command in (
+        ("-c", "init.defaultBranch=main", "init", "--quiet"),
+        ("config", "user.name", "geobody"),  # dvc exp apply needs them, and a fresh machine has none
+        ("config", "user.email", "geobody@localhost"),
+        ("add", "--all"),
+        ("commit", "--quiet", "--message", "Copy"),
+    ):
+        subprocess.run(["git", *command], cwd=target, check=True)
     return target
 
 

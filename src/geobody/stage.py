@@ -27,12 +27,12 @@ from typing import Any
 from geobody.cluster import check_cluster
 from geobody.config import Params, ParamsView, load_params
 from geobody.dependencies import stage_modules
+from geobody.dvc_shell import end_with_dvc
 from geobody.errors import DataError, GeobodyError
 from geobody.full_disk import full_disk
 from geobody.interruption import (
     SETTLE_SECONDS,
     Interruption,
-    end_with_parent,
     ignore_signals,
     interruptible,
 )
@@ -105,7 +105,7 @@ def run(name: str, main: Callable[[Job], str], *, spreads: bool = False) -> None
     start = time.monotonic()
     process = this_process()
     if "DVC_STAGE" in os.environ or process.launched:  # set by dvc repro, or by torchrun
-        end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        end_with_dvc(lambda: os.kill(os.getpid(), signal.SIGTERM))
     with interruptible() as interruption:
         try:
             said = _run(name, spec, main, process=process, spreads=spreads, interruption=interruption)

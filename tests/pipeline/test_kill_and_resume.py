@@ -31,6 +31,7 @@ def start(repository: Path, mark: str, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=repository, env=environment, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below `make test &`
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -154,11 +155,24 @@ def test_killed_at_random_moments_every_stage_ends_as_if_undisturbed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "to_group"), [(signal.SIGINT, True), (signal.SIGKILL, False), (signal.SIGTERM, False)]
+    ("sent", "to_group", "shell"),
+    [
+        (signal.SIGINT, True, "/bin/bash"),
+        (signal.SIGKILL, False, "/bin/sh"),
+        (signal.SIGTERM, False, "/bin/bash"),
+    ],
 )
 def test_killed_dvc_leaves_no_process_and_an_experiment_goes_on_from_the_checkpoint(
-    tiny: Path, copy_of_tiny: Copy, python_m: Run, sent: signal.Signals, to_group: bool
+    tiny: Path,
+    copy_of_tiny: Copy,
+    python_m: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: signal.Signals,
+    to_group: bool,
+    shell: str,
 ) -> None:
+    """DVC takes the shell that SHELL names: bash becomes the stage, dash (/bin/sh on Debian) stays its parent."""
+    monkeypatch.setenv("SHELL", shell)
     repository = copy_of_tiny()
     process = start(repository, str(repository), "dvc", "repro", "--single-item", "--force", "gan_prior")
     assert wait_for(lambda: checkpoints(repository, "gan_prior") or process.poll() is not None, 300)
