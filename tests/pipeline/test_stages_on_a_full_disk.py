@@ -82,8 +82,11 @@ def fault_of(repository: Path, name: str, limit: Callable[[], None] | None = Non
         [sys.executable, "-m", f"stages.{name}"],
         cwd=repository, env=environment, preexec_fn=limit, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    lines = [line for line in done.stderr.splitlines() if not line.endswith(" a second")]  # progress
-    if done.returncode == 3 and len(lines) == 1 and ": no space left on the device; " in lines[0]:
+    *others, last = done.stderr.splitlines() or [
+        ""
+    ]  # libraries may have warned before, and progress is shown
+    told = last.startswith("error: ") and ": no space left on the device; " in last
+    if done.returncode == 3 and told and not any(line.startswith(("error:", "Traceback")) for line in others):
         return None
     return f"{name} ended with {done.returncode}: {done.stderr}"
 
