@@ -157,6 +157,32 @@ def test_the_log_has_the_peak_of_workers_and_a_stage_without_them_imports_nothin
     assert (record["peak_memory_of_largest_worker_gb"] > 0.05) == workers
 
 
+BROKEN_OFF = """
+import time
+
+from geobody.errors import DataError
+from geobody.parallel import in_parallel
+from geobody.stage import run
+
+
+def main(job):
+    for _ in in_parallel(time.sleep, [0, 600, 600], total=3, desc="naps", jobs=2):
+        raise DataError("a.npy", "is cut short", "copy it again")
+
+
+run("crops", main)
+"""
+
+
+def test_an_error_while_workers_are_at_work_is_the_only_line(workplace: Path) -> None:
+    program = [sys.executable, "-c", BROKEN_OFF]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        program, cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (3, "error: a.npy: is cut short; copy it again\n")
+
+
 SHARED = """
 import os
 import time
@@ -225,7 +251,7 @@ def test_a_full_disk_under_a_helping_process_is_one_line(
 ) -> None:
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(stage_module, "end_with_parent", lambda end: None)
+    monkeypatch.setattr(stage_module, "end_with_dvc", lambda end: None)
     text = (workplace / "params.yaml").read_text()
     (workplace / "params.yaml").write_text(text.replace("processes: 1", "processes: 2"))
 

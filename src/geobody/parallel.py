@@ -5,7 +5,8 @@ variable ``GEOBODY_DASK`` names a scheduler, the workers of a Dask cluster.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -45,14 +46,20 @@ def in_parallel(
     else:
         work = _on_cluster(address, function, tasks)
     count = 0
-    for result in progress(work, total=total, desc=desc):
-        count += 1
-        yield result
+    try:
+        for result in progress(work, total=total, desc=desc):
+            count += 1
+            yield result
+    finally:
+        # Joblib regrets what is broken off here; the stage says why in its own line.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            work.close()
     if count != total:
         raise GeobodyError(f"{desc}: {count} of {total} results came back; run it again")
 
 
-def _on_cluster(address: str, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+def _on_cluster(address: str, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Generator[Result]:
     """As ``in_parallel``; the Dask backend returns lists alone, so tasks go out in batches."""
     remaining, here = iter(tasks), Place.here()
     placed = delayed(partial(_in_place, here))
