@@ -106,6 +106,33 @@ def convert_smpl(arguments: argparse.Namespace) -> None:
         )
 
 
+def predict(arguments: argparse.Namespace) -> None:
+    """Finds joints, a body and its mesh in images: a folder of files for each."""
+    import time
+
+    from geobody.predict import Predictor
+    from geobody.predict_files import FILES, Inputs, as_boxes, predict_files
+    from geobody.progress import progress
+
+    inputs = Inputs(
+        images=tuple(arguments.images),
+        boxes=as_boxes(arguments.box),
+        masks=None if arguments.mask is None else tuple(arguments.mask),
+        crop=arguments.crop,
+        focal_px=arguments.focal,
+    )
+    inputs.check()  # before the networks are loaded
+    predictor = Predictor.open(arguments.models, body=arguments.body)
+    if note := predictor.note_on(inputs.way):
+        print(f"note: {note}", file=sys.stderr)
+    start, count = time.monotonic(), len(inputs.images)
+    for _ in progress(predict_files(predictor, inputs, arguments.out), total=count, desc="images"):
+        pass
+    rate = count / (time.monotonic() - start)
+    images = "1 image" if count == 1 else f"{count} images"
+    print(f"{arguments.out}: {images}, {rate:.1f} a second; a folder each of {', '.join(FILES)}")
+
+
 @dataclass(frozen=True)
 class Command:
     """One subcommand."""
@@ -134,10 +161,30 @@ def _convert_smpl_arguments(parser: argparse.ArgumentParser) -> None:
                         help="(17, 6890) weights of Human3.6M's joints; without it they are made")  # fmt: skip
 
 
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture with one person in it")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--box", nargs=4, type=float, action="append", metavar=("X", "Y", "WIDTH", "HEIGHT"),
+                        help="box around the person, in pixels; once for each image, in their order")  # fmt: skip
+    parser.add_argument("--mask", nargs="+", type=Path, action="extend", metavar="MASK",
+                        help="picture that is white where the person is; one for each image, in order")  # fmt: skip
+    parser.add_argument("--crop", choices=("box", "mask", "whole"),
+                        help="what to cut out (default: the box, else the mask, else the whole image, which is "
+                        "then taken for a crop of 2 m)")  # fmt: skip
+    parser.add_argument("--focal", type=float, metavar="PX",
+                        help="focal length in pixels; docs/predict.md says what is assumed without it")  # fmt: skip
+    parser.add_argument("--models", type=Path, default=Path("."), metavar="FOLDER",
+                        help="repository in which dvc repro has run, or a folder of models (default: .)")  # fmt: skip
+    parser.add_argument(
+        "--body", type=Path, metavar="FILE.npz", help="another body file, e.g. of a finer mesh"
+    )
+
+
 COMMANDS = {
     "check": Command(check, _check_arguments),
     "manifest": Command(manifest, _manifest_arguments),
     "convert-smpl": Command(convert_smpl, _convert_smpl_arguments),
+    "predict": Command(predict, _predict_arguments),
 }
 
 

@@ -1,0 +1,187 @@
+"""Crops of images that come without calibration: around a box, around a mask, or the whole image.
+
+A network sees people as large as its training crops show them, 2 m to a side. A box or a mask around
+somebody tells that only by a guess: its longer side is taken for ``mask_box_mm``, as the stage ``crops``
+does with ``centre: mask``, and the focal length with it gives the distance. A whole image is a crop already.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from geobody.conventions import CROP_SIDE_MM
+from geobody.data.cropping import CropSettings, Warp, oversampling, virtual_camera
+from geobody.errors import ParamsError
+from geobody.geometry.cameras import Camera, VirtualCamera
+
+CropFrom = Literal["box", "mask", "whole"]
+WAYS: Final[tuple[str, ...]] = get_args(CropFrom)
+
+WHOLE_DEPTH_MM: Final = 4500.0
+"""How far the person of a whole image stands if no focal length says: as in Human3.6M's rooms."""
+
+_LARGEST_MASK = 255
+
+
+@dataclass(frozen=True)
+class UserCrop:
+    """A crop and how it came about.
+
+    ``image`` (S,S,3) uint8 RGB; ``mask`` (S,S) uint8 or None; ``camera`` is the image's, with its frame as
+    the world; ``virtual`` is the crop's.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+    camera: Camera
+    virtual: VirtualCamera
+
+    @property
+    def root_mm(self) -> NDArray[np.float64]:
+        """Where the crop takes the person's root to be (3,), in the image's camera frame."""
+        return self.virtual.R_cam_to_crop.T @ [0.0, 0.0, self.virtual.depth_mm]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image (H,W,3) uint8 RGB and what is known of it.
+
+    ``way`` says which part is cropped; ``box`` is x, y, width, height in pixels of the image, ``mask``
+    (H,W) uint8 or bool. ``focal_px`` None: see `focal_length`. ``name`` stands in errors.
+    """
+
+    image: NDArray[np.uint8]
+    name: str
+    way: CropFrom
+    box: tuple[float, float, float, float] | None = None
+    mask: NDArray | None = None
+    focal_px: float | None = None
+
+
+def focal_length(way: CropFrom, *, width_px: int, height_px: int) -> float:
+    """The focal length that is assumed where none is given, px.
+
+    The image's diagonal, which makes it a view of 53 degrees from corner to corner; for a whole image, which
+    is a crop, the length with which 2 m at ``WHOLE_DEPTH_MM`` fill it.
+    """
+    if way == "whole":
+        return width_px * WHOLE_DEPTH_MM / CROP_SIDE_MM
+    return float(np.hypot(width_px, height_px))
+
+
+def cut(request: Request, *, crop_size_px: int, mask_box_mm: float) -> UserCrop:
+    """The crop that a request asks for. Raises ParamsError for a box, mask or image that does not serve."""
+    height, width = check_image(request.image, request.name)
+    mask = None if request.mask is None else _as_mask(request.mask, request.name, width, height)
+    if request.focal_px is not None and not 0 < request.focal_px < np.inf:
+        raise ParamsError(
+            f"{request.name}: focal length {request.focal_px:g} px: must be positive and finite"
+        )
+    focal = request.focal_px or focal_length(request.way, width_px=width, height_px=height)
+    camera = Camera(
+        R_world_to_cam=np.eye(3),
+        centre_world_mm=np.zeros(3),
+        focal_px=np.array([focal, focal]),
+        principal_px=np.array([(width - 1) / 2, (height - 1) / 2]),
+        width_px=width,
+        height_px=height,
+    )
+    if request.way == "whole":
+        check_square(width, height, request.name)
+        virtual = VirtualCamera(np.eye(3), focal * CROP_SIDE_MM / width, crop_size_px)
+    else:
+        virtual = virtual_camera(
+            camera,
+            root_cam_mm=np.zeros(3),
+            mask=_centre(request, mask, width, height),
+            roll_rad=0.0,
+            settings=CropSettings(
+                size_px=crop_size_px, centre="mask", mask_box_mm=mask_box_mm, roll_std_deg=0.0, seed=0,
+                difference_threshold=0.0, difference_noise_factor=0.0,
+            ),
+        )  # fmt: skip
+    return cut_out(request.image, mask, camera=camera, virtual=virtual)
+
+
+def cut_out(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, *, camera: Camera, virtual: VirtualCamera
+) -> UserCrop:
+    """What ``virtual`` sees of an image (H,W,3) and its mask (H,W), sampled as the stage ``crops`` does."""
+    samples = oversampling(camera, virtual)
+    warp = Warp(camera, virtual, samples=samples)
+
+    def averaged(big: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if samples == 1:
+            return big
+        size = (virtual.crop_size_px, virtual.crop_size_px)
+        return np.asarray(cv2.resize(big, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    return UserCrop(
+        image=averaged(warp(image, outside="replicate")),
+        mask=None if mask is None else averaged(warp(mask, outside="zero")),
+        camera=camera,
+        virtual=virtual,
+    )
+
+
+def check_image(image: NDArray, name: str) -> tuple[int, int]:
+    """Height and width of an RGB image. Raises ParamsError for another kind of array."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ParamsError(f"{name}: is {found}: an image is uint8 (height, width, 3), RGB")
+    height, width = image.shape[:2]
+    if not height or not width:
+        raise ParamsError(f"{name}: has no pixels")
+    return height, width
+
+
+def check_square(width: int, height: int, name: str) -> None:
+    """Raises ParamsError where a whole image could be no crop."""
+    if width != height:
+        raise ParamsError(
+            f"{name}: is {width}x{height} pixels: a whole image is taken for a crop, which is square; "
+            "give a box or a mask of the person"
+        )
+
+
+def check_box(box: tuple[float, ...], *, width: int, height: int, name: str) -> tuple[int, int, int, int]:
+    """First and last column, first and last row of the box's pixels, cut at the image's border.
+
+    Raises ParamsError for a box that is empty or lies outside the image.
+    """
+    said = f"{name}: box {' '.join(f'{value:g}' for value in box)}"
+    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
+        raise ParamsError(f"{said}: a box is x, y, width, height in pixels, the last two positive")
+    left, top = max(round(box[0]), 0), max(round(box[1]), 0)
+    right, bottom = min(round(box[0] + box[2]), width), min(round(box[1] + box[3]), height)
+    if left >= right or top >= bottom:
+        raise ParamsError(f"{said}: lies outside the image, which is {width}x{height} pixels")
+    return left, right - 1, top, bottom - 1
+
+
+def _centre(request: Request, mask: NDArray[np.uint8] | None, width: int, height: int) -> NDArray[np.uint8]:
+    """A mask (H,W) with the box that the crop is to be centred on."""
+    if request.way == "mask":
+        if mask is None:
+            raise ParamsError(f"{request.name}: has no mask to be cropped by; give one, or a box")
+        return mask
+    if request.box is None:
+        raise ParamsError(f"{request.name}: has no box to be cropped by; give one, or a mask")
+    left, right, top, bottom = check_box(request.box, width=width, height=height, name=request.name)
+    filled = np.zeros((height, width), np.uint8)
+    filled[top : bottom + 1, left : right + 1] = _LARGEST_MASK
+    return filled
+
+
+def _as_mask(mask: NDArray, name: str, width: int, height: int) -> NDArray[np.uint8]:
+    mask = np.asarray(mask)
+    if mask.shape != (height, width) or mask.dtype not in (np.uint8, np.bool_):
+        found = f"{mask.dtype} {mask.shape}"
+        raise ParamsError(f"{name}: its mask is {found}, not uint8 or bool ({height}, {width}) as the image")
+    covered = mask if mask.dtype == np.bool_ else mask > _LARGEST_MASK // 2
+    if not covered.any():
+        raise ParamsError(f"{name}: its mask shows nobody; give one that is white where the person is")
+    return np.where(covered, np.uint8(_LARGEST_MASK), np.uint8(0))
