@@ -25,7 +25,7 @@ test: $(READY) ## lint, types and all tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: smoke
 smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
