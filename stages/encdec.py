@@ -1,4 +1,4 @@
-"""The self-supervised encoder-decoder: one view of a person drawn from another.
+"""The self-supervised encoder: one view of a person drawn from another, or whatever `encdec.arm` learns.
 
 It learns from the unlabelled views of the training subjects alone: images, masks, camera rotations, and
 which images show the same person and instant. What it reaches on held-out instants of theirs is for
@@ -20,6 +20,7 @@ def main(job: Job) -> str:
     crops = CropShards.open(job.inputs["crops"])
     network = train_encoder_decoder(
         crops,
+        subjects=None,
         arm=settings.arm,
         track=settings.track,
         feature_loss=settings.feature_loss,
@@ -29,11 +30,15 @@ def main(job: Job) -> str:
             colour_strength=settings.colour_strength,
             spoil_strength=settings.spoil_strength,
             background_fraction=settings.background_fraction,
+            mirror=settings.mirror,
             turn_deg=settings.turn_deg,
             appearance_from=settings.appearance_from,
         ),
         weights=LossWeights(
-            mse=settings.mse_weight, feature=settings.feature_weight, mask=settings.mask_weight
+            mse=settings.mse_weight,
+            feature=settings.feature_weight,
+            mask=settings.mask_weight,
+            sync=settings.sync_weight,
         ),
         held_out_fraction=settings.held_out_fraction,
         steps=settings.steps,
@@ -50,7 +55,8 @@ def main(job: Job) -> str:
         curves=job.outputs["curves"],
     )
     save_weights(job.outputs["model"], network, network.config)
-    return f"arm {settings.arm} ({settings.track}), {settings.steps} steps of {settings.batch_size} images"
+    steps = settings.steps if network.trained else 0
+    return f"arm {settings.arm} ({settings.track}), {steps} steps of {settings.batch_size} images"
 
 
 if __name__ == "__main__":

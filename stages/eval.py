@@ -18,6 +18,7 @@ def main(job: Job) -> str:
     from geobody.data.prior_poses import read_prior_poses
     from geobody.errors import DataError
     from geobody.evaluation import body_errors, evaluate
+    from geobody.models.arm import DrawingArm
     from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
@@ -112,11 +113,15 @@ def main(job: Job) -> str:
         sample.joints("joints_true_mm"),
     )
     others = other_views(views, rows[shown])
-    drawn = draw_views(network, shards, source=np.repeat(rows[shown], others.shape[1]), target=others.ravel())
+    drawn = None
+    if isinstance(network, DrawingArm):
+        source = np.repeat(rows[shown], others.shape[1])
+        drawn = draw_views(network, shards, source=source, target=others.ravel())
+        drawn = drawn.reshape(*others.shape, *drawn.shape[1:])
     figures.novel_views_figure(
         job.outputs["novel_views"],
         inputs=np.asarray(shards.images[rows[shown]]),
-        drawn=drawn.reshape(*others.shape, *drawn.shape[1:]),
+        drawn=drawn,
         true=np.asarray(shards.images[others]),
     )
     figures.bodies_figure(

@@ -85,10 +85,11 @@ def others() -> str:
     metrics = _metrics("eval")
     lines = ["| what | figure |", "|---|---|"]
     nvs, auc = metrics["nvs"], metrics["prior"]["auc"]
-    psnr = " / ".join(f"{nvs[f'psnr_{where}']:.1f}" for where in ("person", "crop"))
-    ssim = " / ".join(f"{nvs[f'ssim_{where}']:.2f}" for where in ("person", "crop"))
-    lines.append(f"| novel views, PSNR on the person / whole crop, dB | {psnr} |")
-    lines.append(f"| novel views, SSIM on the person / whole crop | {ssim} |")
+    if nvs["images"]:  # not every arm draws
+        psnr = " / ".join(f"{nvs[f'psnr_{where}']:.1f}" for where in ("person", "crop"))
+        ssim = " / ".join(f"{nvs[f'ssim_{where}']:.2f}" for where in ("person", "crop"))
+        lines.append(f"| novel views, PSNR on the person / whole crop, dB | {psnr} |")
+        lines.append(f"| novel views, SSIM on the person / whole crop | {ssim} |")
     fakes = {"generator": "the generator's", "shuffled": "shuffled joints"}
     fakes |= {f"noise_{degrees}": f"noise of {degrees} degrees" for degrees in (5, 10, 20, 30)}
     for name, title in fakes.items():

@@ -191,11 +191,13 @@ class Crops(Section):
 class Encdec(Schedule):
     """The self-supervised encoder-decoder."""
 
-    arm: Literal["rhodin", "thesis"] = "rhodin"
-    """rhodin: Rhodin et al. 2018 with its faults mended; thesis: the thesis' for comparison.
+    arm: Literal["rhodin", "explicit", "sync", "rhodin+sync", "explicit+sync", "thesis", "scratch"] = "rhodin"
+    """rhodin: Rhodin et al. 2018 with its faults mended; explicit: L_3D's points drawn by projection; sync:
+    Jenni and Favaro 2020, which views show one instant; rhodin+sync, explicit+sync: both on one encoder;
+    thesis: the thesis' for comparison; scratch: the encoder as the seed made it.
 
     Of ``thesis``, the network (at half its widths), what a batch is made of and the weights of the two
-    terms are the thesis' own; optimiser, schedule and feature loss are this project's, as for ``rhodin``.
+    terms are the thesis' own; optimiser, schedule and feature loss are this project's, as for the others.
     """
     track: Literal["rgb", "masked"] = "rgb"
     """What the encoder sees: the crop, or the crop without background (by the difference masks)."""
@@ -212,23 +214,29 @@ class Encdec(Schedule):
     warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
     """Steps in which the learning rate rises; fewer than ``steps``."""
     same_view_fraction: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Share of targets that are the source view itself, for ``rhodin``."""
+    """Share of targets that are the source view itself, for ``rhodin``; ``explicit`` draws both views anyway."""
     colour_strength: NonNegative = 0.6
-    """Strength of the change of outfits and light, alike in source and target, for ``rhodin``."""
+    """Strength of the change of outfits and light, alike in source and target; not for ``thesis``."""
     spoil_strength: NonNegative = 0.5
-    """Strength of noise and holes in what the encoder sees, for ``rhodin``."""
+    """Strength of noise and holes in what the encoder sees; not for ``thesis``."""
     background_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the encoder's images that stand before another crop's background, for ``rhodin``."""
+    """Share of the encoder's images that stand before another crop's background; not for ``thesis``. With
+    ``sync`` on the track rgb it is 1, or the room would tell which views are mirrored."""
+    mirror: bool = True
+    """Whether half of the quadruples are mirrored, with their rotations; not for ``thesis``, always for ``sync``."""
     turn_deg: NonNegative = 0.0
-    """Standard deviation of the in-plane rotation of each view, for ``rhodin``."""
+    """Standard deviation of the in-plane rotation of each view; not for ``thesis``."""
     mse_weight: NonNegative = 10.0
-    """Weight of the squared error, in which the person's pixels count eleven times, for ``rhodin``."""
+    """Weight of the squared error, in which the person's pixels count eleven times; not for ``thesis``."""
     feature_weight: NonNegative = 2.0
-    """Weight of the feature loss, for ``rhodin``."""
+    """Weight of the feature loss; not for ``thesis``."""
     mask_weight: NonNegative = 0.5
-    """Weight of the masks' cross-entropy and Dice loss, for ``rhodin``; 0 learns without masks as targets."""
+    """Weight of the masks' cross-entropy and Dice loss; 0 learns without masks as targets. Not for ``thesis``."""
+    sync_weight: NonNegative = 1.0
+    """Weight of the cross-entropy of ``sync``, of about 0.7 by chance."""
     appearance_from: Literal["sequence", "subject"] = "sequence"
-    """Where another time of a person is taken from, whose clothes must be the same, for ``rhodin``."""
+    """Where another time of a person is taken from, whose clothes must be the same; not for ``thesis``.
+    Always the sequence with ``sync``."""
     held_out_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.07
     """Share of each training sequence, its last frames, that is never trained on but reported."""
 

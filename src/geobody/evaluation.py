@@ -179,7 +179,10 @@ def facing_deg(root_rotations: NDArray) -> NDArray[np.float64]:
 
 
 def nvs_section(predictions: Predictions) -> dict[str, Any]:
-    """PSNR (dB) and SSIM of synthesised views, and of the empty background as a control."""
+    """PSNR (dB) and SSIM of synthesised views, and of the empty background as a control.
+
+    Of an arm that does not draw: no such means, ``images`` 0, and the background's.
+    """
 
     def means(prefix: str) -> dict[str, float]:
         found = {}

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from geobody.body.model import BodyModel
 from geobody.data.crops import CropShards
 from geobody.metrics import mask_iou, psnr, ssim
-from geobody.models.arm import EncoderDecoder
+from geobody.models.arm import DrawingArm, EncoderDecoder
 from geobody.models.encoder_decoder import draw_views
 from geobody.models.regressor import posed_bodies
 from geobody.render.silhouettes import SilhouetteRenderer
@@ -85,13 +85,15 @@ def view_quality(
     """PSNR and SSIM (N,) of views ``target`` drawn from ``source``, and of the empty backgrounds.
 
     On the person (weighted by the data set's mask; NaN where it is empty) and on the whole crop.
-    Keys as the columns of the predictions.
+    Keys as the columns of the predictions; those of an arm that draws nothing are absent.
     """
     true, empty = (np.asarray(x[target], np.float64) / 255 for x in (shards.images, shards.backgrounds))
     mask = np.asarray(shards.masks[target], np.float64) / 255
-    drawn = draw_views(network, shards, source=source, target=target)
+    pictures = {"background": empty}
+    if isinstance(network, DrawingArm):
+        pictures["nvs"] = np.clip(draw_views(network, shards, source=source, target=target), 0, 1)
     found = {}
-    for name, picture in (("nvs", np.clip(drawn, 0, 1)), ("background", empty)):
+    for name, picture in pictures.items():
         for where, weights in (("person", mask), ("crop", None)):
             found[f"{name}_psnr_{where}_db"] = psnr(picture, true, mask=weights)
             found[f"{name}_ssim_{where}"] = ssim(picture, true, mask=weights)

@@ -6,11 +6,12 @@ import torch
 from crop_fixtures import write_fake_shards
 from geobody.data.crops import CropShards
 from geobody.metrics import psnr
-from geobody.models.arm import EncoderDecoder, Latent
+from geobody.models.arm import DrawingArm, Latent
+from geobody.models.encoder_decoder import make_encoder_decoder
 from geobody.report.novel_views import draw_novel_views, novel_view_metrics, spread
 
 
-class Copier(EncoderDecoder):
+class Copier(DrawingArm):
     """Draws what it saw, whichever view is asked for: exact for the view itself."""
 
     arm = "copier"
@@ -22,10 +23,10 @@ class Copier(EncoderDecoder):
     def encode(self, images):
         return Latent(torch.zeros(len(images), 200, 3), images.flatten(1))
 
-    def render(self, latent, backgrounds):
+    def render(self, latent, backgrounds, cameras):
         return latent.appearance.view(-1, 3, 32, 32)
 
-    def loss(self, latent, target, *, feature_loss, weights):
+    def drawing_loss(self, latent, target, *, feature_loss, weights):
         raise NotImplementedError
 
 
@@ -50,6 +51,17 @@ def test_background_scores_are_those_of_an_empty_room(crops):
     novel = np.concatenate([np.delete(row, camera) for row, camera in zip(views, seen_by, strict=True)])
     expected = psnr(crops.backgrounds[novel] / 255, crops.images[novel] / 255).mean()
     assert scores["background"]["psnr_crop_db"] == pytest.approx(expected)
+
+
+def test_an_arm_that_does_not_draw_has_the_rooms_scores_and_shows_its_inputs(tmp_path, crops):
+    views = crops.views(split="test")
+    network = make_encoder_decoder(arm="scratch", crop_size_px=32, track="rgb").eval()
+    scores = novel_view_metrics(network, crops, views)
+    assert scores == {"background": novel_view_metrics(Copier(), crops, views)["background"]}
+    for name, arm in (("drawn.png", Copier()), ("not.png", network)):
+        draw_novel_views(tmp_path / name, arm, crops, views[:2])
+    drawn, not_drawn = (cv2.imread(str(tmp_path / name)) for name in ("drawn.png", "not.png"))
+    assert len(not_drawn) == len(drawn) and 4 * 128 <= not_drawn.shape[1] < drawn.shape[1] - 4 * 128
 
 
 def test_spread_covers_the_ends():

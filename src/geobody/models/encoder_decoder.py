@@ -7,15 +7,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geobody.conventions import MM_PER_M
 from geobody.data.crops import CropShards
 from geobody.errors import DataError, ParamsError
-from geobody.models.arm import EncoderDecoder, Latent, Views, turn_points
+from geobody.models.arm import Cameras, DrawingArm, EncoderDecoder, Latent, Views, turn_points
+from geobody.models.explicit import Explicit
+from geobody.models.residual_encoder import Scratch
+from geobody.models.sync import ExplicitSync, Sync, ViewSynthesisSync
 from geobody.models.thesis import ThesisNetwork
 from geobody.models.view_synthesis import ViewSynthesis
 from geobody.progress import progress
 from geobody.training.checkpoint import load_weights
 
-ARMS: dict[str, type[EncoderDecoder]] = {kind.arm: kind for kind in (ViewSynthesis, ThesisNetwork)}
+ARMS: dict[str, type[EncoderDecoder]] = {
+    kind.arm: kind
+    for kind in (ViewSynthesis, Explicit, Sync, ViewSynthesisSync, ExplicitSync, ThesisNetwork, Scratch)
+}
 TRACKS = ("rgb", "masked")
 INFERENCE_BATCH = 64
 
@@ -51,7 +58,12 @@ def load_views(
         for array in (crops.images, crops.backgrounds, crops.masks, crops.masks_diff)
     )
     rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows]).to(device, torch.float32)
-    views = Views(images=images.movedim(3, 1), backgrounds=backgrounds.movedim(3, 1), masks=masks[:, None])
+    views = Views(
+        images=images.movedim(3, 1),
+        backgrounds=backgrounds.movedim(3, 1),
+        masks=masks[:, None],
+        cameras=_cameras(crops, rows, device),
+    )
     return views, masks_diff[:, None], rotations
 
 
@@ -68,11 +80,11 @@ def embed(network: EncoderDecoder, crops: CropShards, rows: NDArray[np.int64]) -
 
 
 def draw_views(
-    network: EncoderDecoder, crops: CropShards, *, source: NDArray[np.int64], target: NDArray[np.int64]
+    network: DrawingArm, crops: CropShards, *, source: NDArray[np.int64], target: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Pictures (N,S,S,3) in [0,1] of what each crop ``source`` shows, as the camera of ``target`` sees it.
 
-    L_3D and L_app come from ``source`` alone; of ``target`` only the background and the rotation are used.
+    L_3D and L_app come from ``source`` alone; of ``target`` only the background and the camera are used.
     """
     drawn = []
     with torch.inference_mode():
@@ -86,9 +98,17 @@ def draw_views(
             )
             points = turn_points(latent.points, from_world @ to_world.transpose(1, 2))
             views, _, _ = load_views(crops, target[chosen], device)
-            images = network.render(Latent(points, latent.appearance), views.backgrounds)
+            images = network.render(Latent(points, latent.appearance), views.backgrounds, views.cameras)
             drawn.append(images.movedim(1, 3).cpu().numpy())
     return np.concatenate(drawn)
+
+
+def _cameras(crops: CropShards, rows: NDArray[np.int64], device: torch.device) -> Cameras:
+    focal, depth_mm = (
+        torch.from_numpy(crops.table[name][rows]).to(device, torch.float32)
+        for name in ("focal_px", "depth_mm")
+    )
+    return Cameras(focal=focal / crops.crop_size_px, depth_m=depth_mm / MM_PER_M)
 
 
 def _encode(network: EncoderDecoder, crops: CropShards, rows: NDArray[np.int64]) -> Latent:

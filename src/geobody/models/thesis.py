@@ -5,14 +5,14 @@ Kept for comparison with its faults: a ReLU on L_3D confines a point cloud to on
 turned, and the background enters after the last spatial convolution. 18.6 M weights at 64 px.
 """
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geobody.losses import FeatureLoss
-from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, LossWeights, Views
+from geobody.models.arm import N_APPEARANCE, N_POINTS, Cameras, DrawingArm, Latent, LossWeights, Views
 
 WIDTHS = (32, 64, 128, 256)
 DECODER_WIDTHS = (128, 64, 32)
@@ -20,10 +20,10 @@ SPREAD = 128
 DROPOUT = 0.3
 
 
-class ThesisNetwork(EncoderDecoder):
+class ThesisNetwork(DrawingArm):
     """Four levels of two plain convolutions; linear maps with ReLU; three doublings back to the crop."""
 
-    arm = "thesis"
+    arm: ClassVar[str] = "thesis"
 
     def __init__(self, *, crop_size_px: int, track: str) -> None:
         super().__init__(crop_size_px=crop_size_px, track=track)
@@ -56,10 +56,10 @@ class ThesisNetwork(EncoderDecoder):
         points = self.to_points(hidden).float().unflatten(1, (N_POINTS, 3))
         return Latent(points, self.to_appearance(hidden).float())
 
-    def render(self, latent: Latent, backgrounds: Tensor) -> Tensor:
+    def render(self, latent: Latent, backgrounds: Tensor, cameras: Cameras) -> Tensor:
         return self._draw(latent, backgrounds).clamp(0, 1)
 
-    def loss(
+    def drawing_loss(
         self, latent: Latent, target: Views, *, feature_loss: FeatureLoss, weights: LossWeights
     ) -> dict[str, Tensor]:
         """The thesis' own terms and weights; ``weights`` are for the other arms."""

@@ -6,107 +6,63 @@ added to. Small enough for two cores: the picture is half the crop's size.
 """
 
 import math
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geobody.losses import FeatureLoss, mask_bce, mask_dice, person_weighted_mse
-from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent, LossWeights, Views
+from geobody.models.arm import N_APPEARANCE, N_POINTS, Cameras, DrawingArm, Latent, LossWeights, Views
+from geobody.models.residual_encoder import ResidualArm
 
 BACKGROUND_WEIGHT = 0.1
 
 
-class ViewSynthesis(EncoderDecoder):
-    """Residual encoder to 1/16 of the crop, decoder to half of it as RGB and alpha."""
+class ViewSynthesis(ResidualArm, DrawingArm):
+    """Decoder to half of the crop's size as RGB and alpha."""
 
-    arm = "rhodin"
+    arm: ClassVar[str] = "rhodin"
 
     def __init__(self, *, crop_size_px: int, track: str) -> None:
         super().__init__(crop_size_px=crop_size_px, track=track)
-        self.encoder = ResidualEncoder(crop_size_px=crop_size_px, outputs=3 * N_POINTS + N_APPEARANCE)
         self.decoder = AlphaDecoder(side=crop_size_px // 8)
 
-    def encode(self, images: Tensor) -> Latent:
-        points, appearance = self.encoder(images).float().split([3 * N_POINTS, N_APPEARANCE], dim=1)
-        return Latent(points.unflatten(1, (N_POINTS, 3)), appearance)
-
-    def render(self, latent: Latent, backgrounds: Tensor) -> Tensor:
+    def render(self, latent: Latent, backgrounds: Tensor, cameras: Cameras) -> Tensor:
         colour, logits = self.decoder(latent)
         drawn = torch.cat([colour, logits.sigmoid()], 1)
         drawn = F.interpolate(drawn, size=backgrounds.shape[-2:], mode="bilinear", align_corners=False)
         return torch.lerp(backgrounds, drawn[:, :3], drawn[:, 3:])
 
-    def loss(
+    def drawing_loss(
         self, latent: Latent, target: Views, *, feature_loss: FeatureLoss, weights: LossWeights
     ) -> dict[str, Tensor]:
         colour, logits = self.decoder(latent)
-        factor = target.images.shape[-1] // colour.shape[-1]
-        images, backgrounds, masks = (
-            F.avg_pool2d(t, factor) for t in (target.images, target.backgrounds, target.masks)
-        )
-        alpha = logits.sigmoid()
-        drawn = torch.lerp(backgrounds, colour, alpha)
-        terms = {
-            "mse": person_weighted_mse(drawn, images, masks, background_weight=BACKGROUND_WEIGHT),
-            "feature": feature_loss(drawn, images),
-            "mask_bce": mask_bce(logits, masks),
-            "mask_dice": mask_dice(alpha, masks),
-        }
-        total = weights.mse * terms["mse"] + weights.feature * terms["feature"]
-        total = total + weights.mask * (terms["mask_bce"] + terms["mask_dice"])
-        return {"total": total, **terms}
+        return layer_loss(colour, logits, target, feature_loss=feature_loss, weights=weights)
 
 
-class ResidualEncoder(nn.Module):
-    """Images (B,3,S,S) in [0,1] -> (B, outputs): stem and residual blocks to S/16, then a linear map."""
+def layer_loss(
+    colour: Tensor, logits: Tensor, target: Views, *, feature_loss: FeatureLoss, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Terms of a layer of colour (B,3,s,s) and alpha (logits, (B,1,s,s)) that lies over the backgrounds.
 
-    def __init__(self, *, crop_size_px: int, outputs: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 32, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)
-        )
-        self.blocks = nn.Sequential(
-            ResidualBlock(32, 32, stride=1),
-            ResidualBlock(32, 64, stride=2),
-            ResidualBlock(64, 64, stride=1),
-            ResidualBlock(64, 128, stride=2),
-            ResidualBlock(128, 128, stride=1),
-            ResidualBlock(128, 256, stride=2),
-        )
-        self.narrow = nn.Sequential(
-            nn.Conv2d(256, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True)
-        )
-        self.linear = nn.Linear(128 * (crop_size_px // 16) ** 2, outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        hidden = self.narrow(self.blocks(self.stem((images - 0.5) * 4.0)))
-        return cast(Tensor, self.linear(hidden.flatten(1)))
-
-
-class ResidualBlock(nn.Module):
-    """conv3-BN-ReLU-conv3-BN beside a shortcut (a 1x1 convolution where the shape changes), then ReLU."""
-
-    def __init__(self, width_in: int, width_out: int, *, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(width_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width_out),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or width_in != width_out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(width_in, width_out, 1, stride=stride, bias=False), nn.BatchNorm2d(width_out)
-            )
-        # The last scale starts at 0, so that a block starts as its shortcut.
-        nn.init.zeros_(cast(Tensor, cast(nn.BatchNorm2d, self.body[-1]).weight))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.relu(self.body(images) + self.shortcut(images))
+    s divides the size of the target, which is averaged down to it.
+    """
+    factor = target.images.shape[-1] // colour.shape[-1]
+    images, backgrounds, masks = (
+        F.avg_pool2d(t, factor) for t in (target.images, target.backgrounds, target.masks)
+    )
+    alpha = logits.sigmoid()
+    drawn = torch.lerp(backgrounds, colour, alpha)
+    terms = {
+        "mse": person_weighted_mse(drawn, images, masks, background_weight=BACKGROUND_WEIGHT),
+        "feature": feature_loss(drawn, images),
+        "mask_bce": mask_bce(logits, masks),
+        "mask_dice": mask_dice(alpha, masks),
+    }
+    total = weights.mse * terms["mse"] + weights.feature * terms["feature"]
+    total = total + weights.mask * (terms["mask_bce"] + terms["mask_dice"])
+    return {"total": total, **terms}
 
 
 class AlphaDecoder(nn.Module):

@@ -80,20 +80,22 @@ def skeletons_figure(path: Path, images: NDArray, predicted: NDArray, true: NDAr
     save_png(path, figure)
 
 
-def novel_views_figure(path: Path, *, inputs: NDArray, drawn: NDArray, true: NDArray) -> None:
-    """Inputs (N,S,S,3) uint8; views (N,C,S,S,3) in [0,1] drawn from them; the true ones, uint8."""
-    n, cameras = true.shape[:2]
-    figure = new_figure(0.9 * n + 0.5, 0.9 * (1 + 2 * cameras) + 0.2)
-    axes = image_grid(figure, 1 + 2 * cameras, n, top=0.985, left=0.06)
-    for column in range(n):
-        draw_image(axes[0, column], inputs[column])
-        for view in range(cameras):
-            draw_image(axes[1 + 2 * view, column], np.clip(drawn[column, view], 0, 1))
-            draw_image(axes[2 + 2 * view, column], true[column, view])
-    axes[0, 0].set_ylabel("input", fontsize=8)
-    for view in range(cameras):
-        axes[1 + 2 * view, 0].set_ylabel(f"view {view + 1}\nsynthesised", fontsize=7)
-        axes[2 + 2 * view, 0].set_ylabel(f"view {view + 1}\ntrue", fontsize=7)
+def novel_views_figure(path: Path, *, inputs: NDArray, drawn: NDArray | None, true: NDArray) -> None:
+    """Inputs (N,S,S,3) uint8; views (N,C,S,S,3) in [0,1] drawn from them; the true ones, uint8.
+
+    ``drawn`` is None for an arm that does not draw: then the true views alone stand below the inputs.
+    """
+    lines: list[tuple[str, NDArray]] = [("input", inputs)]
+    for view in range(true.shape[1]):
+        if drawn is not None:
+            lines.append((f"view {view + 1}\nsynthesised", np.clip(drawn[:, view], 0, 1)))
+        lines.append((f"view {view + 1}\ntrue", true[:, view]))
+    figure = new_figure(0.9 * len(inputs) + 0.5, 0.9 * len(lines) + 0.2)
+    axes = image_grid(figure, len(lines), len(inputs), top=0.985, left=0.06)
+    for line, (title, pictures) in enumerate(lines):
+        axes[line, 0].set_ylabel(title, fontsize=7)
+        for column, picture in enumerate(pictures):
+            draw_image(axes[line, column], picture)
     save_png(path, figure)
 
 

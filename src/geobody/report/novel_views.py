@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from geobody.data.crops import CropShards
 from geobody.metrics import psnr, ssim
-from geobody.models.arm import EncoderDecoder
+from geobody.models.arm import DrawingArm, EncoderDecoder
 from geobody.models.encoder_decoder import draw_views
 from geobody.report.contact_sheet import contact_sheet, write_sheet
 
@@ -24,7 +24,8 @@ def novel_view_metrics(
     """Means over ``views`` (I,C), row numbers of instants: {"same", "novel", "background"} -> metrics.
 
     At most ``MAX_INSTANTS`` instants, evenly spread, are seen by one camera each (in turn) and drawn for
-    all. "background" scores the empty background against the novel views: what drawing nobody reaches.
+    all. "background" scores the empty background against the novel views: what drawing nobody reaches, and
+    all that there is of an arm that does not draw.
     PSNR in dB and SSIM on the person (weighted by the mask) and on the whole crop.
     """
     views = spread(views, MAX_INSTANTS)
@@ -32,14 +33,14 @@ def novel_view_metrics(
     seen_by = np.arange(count) % cameras
     source = np.repeat(views[np.arange(count), seen_by], cameras)
     target = views.reshape(-1)
-    drawn = draw_views(network, crops, source=source, target=target)
     same = source == target
     background = crops.backgrounds[target] / 255.0
-    return {
-        "same": _scores(drawn[same], crops, target[same]),
-        "novel": _scores(drawn[~same], crops, target[~same]),
-        "background": _scores(background[~same], crops, target[~same]),
-    }
+    scores = {"background": _scores(background[~same], crops, target[~same])}
+    if isinstance(network, DrawingArm):
+        drawn = draw_views(network, crops, source=source, target=target)
+        scores["same"] = _scores(drawn[same], crops, target[same])
+        scores["novel"] = _scores(drawn[~same], crops, target[~same])
+    return scores
 
 
 def spread(views: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -62,19 +63,28 @@ def draw_novel_views(
 ) -> None:
     """Writes a picture with a row for each of ``views`` (I,C).
 
-    Columns: the input (first camera), its own view drawn, then each other camera's image and drawing.
+    Columns: the input (first camera), its own view drawn, then each other camera's image and drawing. Of
+    an arm that does not draw: the images alone.
     """
     cameras = views.shape[1]
     enlarged = max(1, PICTURE_PX // crops.crop_size_px)
     grid = []
     for rows in views:
-        drawn = draw_views(network, crops, source=np.repeat(rows[:1], cameras), target=rows)
-        pairs = zip(crops.images[rows], (255 * drawn).round().astype(np.uint8), strict=True)
+        pictures = [crops.images[rows]]
+        if isinstance(network, DrawingArm):
+            drawn = draw_views(network, crops, source=np.repeat(rows[:1], cameras), target=rows)
+            pictures.append((255 * drawn).round().astype(np.uint8))
+        columns = zip(*pictures, strict=True)
         grid.append(
-            [np.bitwise_and(_enlarge(picture, enlarged), SIX_BITS) for pair in pairs for picture in pair]
+            [
+                np.bitwise_and(_enlarge(picture, enlarged), SIX_BITS)
+                for column in columns
+                for picture in column
+            ]
         )
     kinds = ["input", *(f"camera {camera + 1}" for camera in range(1, cameras))]
-    labels = [label for kind in kinds for label in (kind, "drawn")]
+    draws = ("drawn",) if isinstance(network, DrawingArm) else ()
+    labels = [label for kind in kinds for label in (kind, *draws)]
     subjects = [f"S{crops.table['subject'][rows[0]]}" for rows in views]
     write_sheet(path, contact_sheet(grid, column_labels=labels, row_labels=subjects))
 
