@@ -235,6 +235,9 @@ def test_a_repository_is_found_by_its_params(tmp_path: Path, models: Path) -> No
     assert predictor.note_on("box") is None  # its networks know crops that are centred on masks
     assert "around the labelled root" in str(Predictor.open(models).note_on("box"))
     assert Predictor.open(models).note_on("whole") is None
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"crop": {}}))
+    with pytest.raises(ParamsError, match=rf"^{tmp_path}/params.yaml: crop: unknown key"):
+        Predictor.open(tmp_path)
 
 
 def test_a_folder_s_faults_are_named(tmp_path: Path, models: Path) -> None:

@@ -63,12 +63,13 @@ class Prediction:
     @classmethod
     def joined(cls, parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction of at least one: their rows in order."""
-        rows = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in cls.__dataclass_fields__
-            if name not in ("faces", "crops")
-        }
+        rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROWS}
         return cls(**rows, faces=parts[0].faces, crops=tuple(crop for part in parts for crop in part.crops))
+
+    def row(self, i: int) -> "Prediction":
+        """What is seen in image ``i`` alone."""
+        rows = {name: getattr(self, name)[i : i + 1] for name in _ROWS}
+        return Prediction(**rows, faces=self.faces, crops=self.crops[i : i + 1])
 
     @property
     def poses(self) -> NDArray[np.float32]:
@@ -79,6 +80,9 @@ class Prediction:
     def root_mm(self) -> NDArray[np.float64]:
         """The root (N,3) in the camera's frame."""
         return np.array([crop.root_mm for crop in self.crops]).reshape(-1, 3)
+
+
+_ROWS: Final = ("joints_mm", "body_joints_mm", "global_orient", "body_pose", "betas", "transl", "vertices")
 
 
 class Predictor:
@@ -257,7 +261,10 @@ class ModelFiles:
 def find_models(place: Path, *, body: Path | None) -> ModelFiles:
     """The files of a repository or of a folder; raises DataError that names the first one missing."""
     if (place / PARAMS).is_file():
-        params = load_params(place / PARAMS)
+        try:
+            params = load_params(place / PARAMS)
+        except ParamsError as error:  # which names the file alone
+            raise ParamsError(f"{place / PARAMS}{str(error).removeprefix(PARAMS)}") from None
         networks = {name: place / MODELS / f"{name}.safetensors" for name in NETWORKS}
         for name, path in networks.items():
             if not path.is_file():

@@ -26,6 +26,7 @@ from geobody.full_disk import full_disk
 from geobody.geometry.cameras import Camera
 from geobody.predict import Box, Prediction, Predictor, check_counts
 from geobody.render.overlay import COLOUR, draw_over
+from geobody.render.scene import vertex_normals
 
 CROP, JOINTS, SMPL, MESH, OVERLAY = "crop.png", "joints.json", "smpl.npz", "body.glb", "overlay.png"
 FILES: Final = (CROP, JOINTS, SMPL, MESH, OVERLAY)
@@ -172,7 +173,8 @@ def write_prediction(
         np.savez(temporary / SMPL, allow_pickle=False, **smpl_arrays(found, i))
         (temporary / MESH).write_bytes(glb(found.vertices[i], found.faces))
         drawn = overlay(image, camera=crop.camera, vertices=found.vertices[i], faces=found.faces)
-        Image.fromarray(drawn).save(temporary / OVERLAY)
+        # A photograph's noise hardly compresses, and trying harder takes longer than the prediction.
+        Image.fromarray(drawn).save(temporary / OVERLAY, compress_level=1)
         if folder.exists():
             os.rename(folder, old)
         os.rename(temporary, folder)
@@ -221,7 +223,7 @@ def smpl_arrays(found: Prediction, i: int) -> Mapping[str, NDArray]:
     AMASS and what loads it: poses (1,72), trans (1,3), betas (10,), gender, mocap_framerate. ``smplx``:
     global_orient (1,3), body_pose (1,69), transl (1,3), and betas with a row axis added.
     """
-    poses = found.poses[i : i + 1]
+    poses = found.row(i).poses
     transl = found.transl[i : i + 1]
     return {
         "poses": poses,
@@ -237,7 +239,9 @@ def smpl_arrays(found: Prediction, i: int) -> Mapping[str, NDArray]:
 
 def glb(vertices: NDArray, faces: NDArray) -> bytes:
     """A binary glTF of a mesh ``vertices`` (V,3) m in a camera's frame; in glTF's axes, the camera at the origin."""
-    mesh = trimesh.Trimesh(vertices * GLTF_FROM_CAMERA, faces, process=False)
+    placed = vertices * GLTF_FROM_CAMERA
+    normals = vertex_normals(placed, faces)  # trimesh' own take ten times as long
+    mesh = trimesh.Trimesh(placed, faces, vertex_normals=normals, process=False)
     material = PBRMaterial(baseColorFactor=[*COLOUR, 1.0], metallicFactor=0.0, roughnessFactor=0.8)
     mesh.visual = trimesh.visual.TextureVisuals(material=material)
     data = mesh.export(file_type="glb", include_normals=True)
