@@ -1,22 +1,25 @@
 """The encoder-decoder's training and report: held-out instants of the training subjects, no test subject."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pytest
 
 from crop_fixtures import write_fake_shards
 from geobody.config import Encdec, ParamsView, Training
 from geobody.data.crops import CropShards
+from geobody.models.encoder_decoder import ARMS
 from geobody.stage import Job
 from geobody.validation import validate_encoder_decoder
 from stages import encdec as page
 
 
-def play(folder: Path, crops: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+def play(folder: Path, crops: Path, *, arm: str = "rhodin") -> tuple[dict[str, bytes], dict[str, Any]]:
     """What the stage writes, and what validation says and draws of it."""
     folder.mkdir()
-    sections = {"encdec": Encdec(steps=2, batch_size=8, warmup_steps=0), "training": Training(threads=1)}
+    settings = Encdec.model_validate({"arm": arm, "steps": 2, "batch_size": 8, "warmup_steps": 0})
+    sections = {"encdec": settings, "training": Training(threads=1)}
     outputs = {name: folder / file for name, file in {"model": "m.safetensors", "curves": "c.csv"}.items()}
     job = Job("encdec", ParamsView({**sections, "seed": 0}), {"crops": crops}, outputs)
     job.__dict__["scratch"] = folder / "scratch"
@@ -41,3 +44,19 @@ def test_no_output_depends_on_the_test_subjects_pictures(tmp_path: Path) -> None
         array[test] = 255 - array[test]
         array.flush()
     assert play(tmp_path / "after", crops) == before
+
+
+@pytest.mark.parametrize(
+    ("arm", "columns"), [("sync", "step,total,sync,sync_accuracy"), ("scratch", "step,total")]
+)
+def test_an_arm_that_does_not_draw_has_no_novel_views(tmp_path: Path, arm: str, columns: str) -> None:
+    crops = write_fake_shards(tmp_path / "crops", subjects=(1, 5, 9), frames=3)
+    files, metrics = play(tmp_path / arm, crops, arm=arm)
+    assert set(metrics["nvs"]["held_out"]) == {"background"}
+    assert files["c.csv"].decode().splitlines()[0] == columns
+    assert files["f.png"].startswith(b"\x89PNG")
+
+
+def test_every_arm_of_the_params_exists() -> None:
+    annotation = Encdec.model_fields["arm"].annotation
+    assert get_args(annotation) == tuple(ARMS)

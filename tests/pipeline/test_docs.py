@@ -18,7 +18,16 @@ from pipeline_types import Copy, git
 from tools.smoke import ROOT, stage_environment
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-HOW_TO = ("change_a_param", "cluster", "compare_branches", "predict", "queue_experiments", "resume", "share")
+HOW_TO = (
+    "arms",
+    "change_a_param",
+    "cluster",
+    "compare_branches",
+    "predict",
+    "queue_experiments",
+    "resume",
+    "share",
+)
 LONGEST = 80  # lines of a printed page
 LIMIT_S = 1200  # for one page, on a machine that does much else
 

@@ -42,7 +42,7 @@ FIRST_STEP = 0.1
 
 
 class Explicit(ResidualArm, DrawingArm):
-    """Points in metres, drawn by projection; ``size`` and ``looks`` turn L_app into the balls' looks."""
+    """Points in metres, drawn by projection. Colours come from L_app; radii and densities belong to the points."""
 
     arm: ClassVar[str] = "explicit"
 

@@ -2,6 +2,8 @@
 
 Two views of one instant, both mirrored or neither, belong together; views of two instants do not, nor do
 two of one instant of which one is mirrored. A small network tells from L_3D of both, fused by a product.
+It is asked which of two pairs of a quadruple belongs together rather than whether one does: what clothes and
+build add to the likeness of all its pairs drops out, and is not there to be learned first.
 What it must know for that is the pose, and left from right; where the camera stands it need not know.
 
 Training takes care that nothing but the person tells: rooms are exchanged and mirrored at random
@@ -21,42 +23,60 @@ from geobody.models.residual_encoder import ResidualArm
 from geobody.models.view_synthesis import ViewSynthesis
 
 FEATURES = 256
+SHARPNESS = 5.0
+"""Likeness, at the start, of two views whose features are the same."""
 FIRST, SECOND = (0, 2, 0, 0, 1, 1), (1, 3, 2, 3, 2, 3)
 """The six pairs of a quadruple's images; the first two show one instant each."""
 SAME_INSTANT = 2
 
 
 class Pairs(NamedTuple):
-    """Rows ``first`` and ``second`` (P,), what is true of them (P,), 1 or 0, and weights (P,) of sum 1."""
+    """The six pairs of each of Q quadruples: rows ``first`` and ``second``, and what they are, bool, all (Q,6).
+
+    ``together``: one instant, both mirrored or neither; ``flipped``: one instant, one of the two mirrored;
+    ``apart``: two instants, both mirrored or neither. Two instants of which one is mirrored are none of these:
+    too easy.
+    """
 
     first: Tensor
     second: Tensor
     together: Tensor
-    weights: Tensor
+    flipped: Tensor
+    apart: Tensor
 
 
 def pairs_of(mirrored: Tensor) -> Pairs:
-    """The pairs of a batch of quadruples of which ``mirrored`` (B,) are mirrored.
-
-    Half of the weight is on views that belong together; the other half is shared by pairs of which one is
-    mirrored and pairs of two instants. Two instants of which one is mirrored count nothing: too easy.
-    """
+    """The pairs of a batch of quadruples of which ``mirrored`` (B,) are mirrored."""
     starts = torch.arange(0, len(mirrored), 4, device=mirrored.device)[:, None]
     first, second = (starts + torch.tensor(x, device=starts.device) for x in (FIRST, SECOND))
     alike = mirrored[first] == mirrored[second]
     one_instant = torch.zeros_like(alike)
     one_instant[:, :SAME_INSTANT] = True
-    together, flipped, apart = one_instant & alike, one_instant & ~alike, ~one_instant & alike
-    weights = torch.zeros_like(first, dtype=torch.float32)
-    negatives = [kind for kind in (flipped, apart) if kind.any()]
-    weights[together] = 0.5 / together.sum().clamp_min(1)
-    for kind in negatives:
-        weights[kind] = 0.5 / len(negatives) / kind.sum()
-    return Pairs(first.flatten(), second.flatten(), together.flatten().float(), weights.flatten())
+    return Pairs(first, second, one_instant & alike, one_instant & ~alike, ~one_instant & alike)
+
+
+def sync_terms(likeness: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+    """Cross-entropy and accuracy of "which of two pairs belongs together" from their ``likeness`` (Q,6).
+
+    Each pair that does is compared with each of its quadruple that does not. Flipped pairs and pairs apart
+    have half of the weight each, or one kind all of it where there is no other. Chance is log 2 and 0.5.
+    """
+    margins = likeness[:, :, None] - likeness[:, None, :]  # (Q,6,6): of the first over the second
+    losses, right = F.softplus(-margins), (margins.detach() > 0).float()
+    kinds = [pairs.together[:, :, None] & negative[:, None, :] for negative in (pairs.flipped, pairs.apart)]
+    kinds = [kind for kind in kinds if kind.any()]
+    return {
+        name: torch.stack([values[kind].mean() for kind in kinds]).mean()
+        for name, values in (("sync", losses), ("sync_accuracy", right))
+    }
 
 
 class PairClassifier(nn.Module):
-    """Points of two views (P,200,3) -> logits (P,) that they belong together."""
+    """Points of views (B,200,3) -> likeness (Q,6), float32, of the pairs of rows ``first`` and ``second``.
+
+    It starts as the correlation of normalised features, to which ``judge`` adds: from the first step on, likeness
+    says in which direction to change.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,18 +84,20 @@ class PairClassifier(nn.Module):
             nn.Linear(3 * N_POINTS, FEATURES, bias=False),
             nn.BatchNorm1d(FEATURES),
             nn.ReLU(inplace=True),
-            nn.Linear(FEATURES, FEATURES),
+            nn.Linear(FEATURES, FEATURES, bias=False),
+            nn.BatchNorm1d(FEATURES, affine=False),
         )
+        self.weights = nn.Linear(FEATURES, 1, bias=False)
+        nn.init.constant_(self.weights.weight, SHARPNESS / FEATURES)
         self.judge = nn.Sequential(
-            nn.BatchNorm1d(FEATURES),
-            nn.Linear(FEATURES, FEATURES),
-            nn.ReLU(inplace=True),
-            nn.Linear(FEATURES, 1),
+            nn.Linear(FEATURES, FEATURES), nn.ReLU(inplace=True), nn.Linear(FEATURES, 1, bias=False)
         )
+        nn.init.normal_(cast(nn.Linear, self.judge[-1]).weight, std=1e-3)
 
     def forward(self, points: Tensor, first: Tensor, second: Tensor) -> Tensor:
         features = self.features(points.flatten(1))
-        return cast(Tensor, self.judge(features[first] * features[second])).squeeze(1).float()
+        fused = features[first] * features[second]
+        return cast(Tensor, self.weights(fused) + self.judge(fused)).squeeze(-1).float()
 
 
 class Synchronised(ResidualArm):
@@ -90,14 +112,10 @@ class Synchronised(ResidualArm):
     def loss(
         self, latent: Latent, lesson: Lesson, *, feature_loss: FeatureLoss, weights: LossWeights
     ) -> dict[str, Tensor]:
-        """The other arm's terms, cross-entropy of the pairs and their accuracy, which is 0.5 by chance."""
+        """The other arm's terms and the pretext's (`sync_terms`)."""
         terms = super().loss(latent, lesson, feature_loss=feature_loss, weights=weights)
         pairs = pairs_of(lesson.mirrored)
-        logits = self.pairs(latent.points, pairs.first, pairs.second)
-        losses = F.binary_cross_entropy_with_logits(logits, pairs.together, reduction="none")
-        right = ((logits.detach() > 0) == (pairs.together > 0)).float()
-        terms["sync"] = (pairs.weights * losses).sum()
-        terms["sync_accuracy"] = (pairs.weights * right).sum()
+        terms |= sync_terms(self.pairs(latent.points, pairs.first, pairs.second), pairs)
         terms["total"] = terms["total"] + weights.sync * terms["sync"]
         return terms
 
