@@ -126,11 +126,28 @@ def test_a_box_fills_the_share_of_its_crop_that_its_length_is_of_two_metres(pred
         assert (seen[0] + seen[-1]) / 2 == pytest.approx((SIZE - 1) / 2, abs=0.5)
 
 
-def test_a_mask_crops_as_the_box_around_it(predictor: Predictor) -> None:
-    image = room(90, 70)
+def asymmetric_mask() -> np.ndarray:
+    """A trunk at columns 30-33 of (70,90) and a thin arm to column 49: its box is (30, 20, 20, 40)."""
     mask = np.zeros((70, 90), bool)
-    mask[20:60, 33] = mask[30, 30:50] = True
-    by_mask, by_box = predictor([image], masks=[mask]), predictor([image], boxes=[(30, 20, 20, 40)])
+    mask[20:60, 30:34] = mask[30, 30:50] = True
+    return mask
+
+
+def test_a_mask_crops_around_the_mean_of_its_pixels(predictor: Predictor) -> None:
+    mask = asymmetric_mask()
+    by_mask = predictor([room(90, 70)], masks=[mask]).crops[0]
+    by_box = predictor([room(90, 70)], boxes=[(30, 20, 20, 40)]).crops[0]
+    seen = by_mask.camera.project_camera(by_mask.root_mm)
+    np.testing.assert_allclose(seen, [np.nonzero(mask)[axis].mean() for axis in (1, 0)], atol=1e-6)
+    assert abs(seen[0] - by_box.camera.project_camera(by_box.root_mm)[0]) > 5  # the arm moves the box alone
+    assert by_mask.virtual.depth_mm == by_box.virtual.depth_mm
+
+
+def test_for_networks_of_masks_crops_a_mask_crops_as_theirs_do(predictor: Predictor) -> None:
+    image, mask = room(90, 70), asymmetric_mask()
+    network = {"network": predictor.network, "head": predictor.head, "regressor": predictor.regressor}
+    other = Predictor(**network, body=predictor.body, mask_box_mm=BOX_MM, centred_on="mask")
+    by_mask, by_box = other([image], masks=[mask]), other([image], boxes=[(30, 20, 20, 40)])
     assert np.array_equal(by_mask.crops[0].image, by_box.crops[0].image)
     np.testing.assert_array_equal(by_mask.joints_mm, by_box.joints_mm)
 

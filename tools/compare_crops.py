@@ -1,14 +1,19 @@
 """What it costs to know the person by a box or a mask alone: joint errors by the way that crops are made.
 
 ``python -m tools.compare_crops`` after ``make repro``: crops around the labelled root, as the pipeline's own, beside
-those of ``geobody predict --mask`` (a box around the mask is cropped alike), on images that the index calls
-``evaluation`` (people whom no training saw) or another split. Errors are over 17 joints, in the frame of the image's
-camera.
+those of ``geobody predict``, on images that the index calls ``evaluation`` (people whom no training saw) or another
+split. Errors are over 17 joints, in the frame of the image's camera.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geobody.predict import Box
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -70,9 +75,11 @@ def compare() -> None:
         images.append(image)
         masks.append(mask)
         true.append(points - points[H36M_ROOT])
+    boxes = [box_of(mask) for mask in masks]
     ways = {
         "around the labelled root": predictor.predict_crops(known),
-        "around the mask": predictor(images, masks=masks),
+        "by a box around the mask": predictor(images, boxes=boxes, masks=masks),
+        "by the mask": predictor(images, masks=masks),
     }
     print(f"{len(images)} images of the split {given.split}; mm: MPJPE / P-MPJPE of the head; of the body")
     for name, found in ways.items():
@@ -82,6 +89,14 @@ def compare() -> None:
             for alignment in ("none", "similarity")
         ]
         print(f"  {name:26} {errors[0]:>4} / {errors[1]:>4}; {errors[2]:>4} / {errors[3]:>4}")
+
+
+def box_of(mask: "NDArray") -> "Box":
+    """x, y, width, height of what a mask (H,W) covers."""
+    import numpy as np
+
+    y, x = np.nonzero(mask)
+    return float(x.min()), float(y.min()), float(np.ptp(x) + 1), float(np.ptp(y) + 1)
 
 
 if __name__ == "__main__":

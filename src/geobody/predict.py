@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class Predictor:
         regressor: SmplRegressor,
         body: BodyModel,
         mask_box_mm: float,
-        centred_on: str = "root",
+        centred_on: Literal["root", "mask"] = "root",
     ) -> None:
         self.network, self.head, self.regressor, self.body = network.eval(), head, regressor, body
         self.mask_box_mm, self.centred_on = mask_box_mm, centred_on
@@ -170,7 +170,10 @@ class Predictor:
 
     def _cut(self, requests: Sequence[Request]) -> list[UserCrop]:
         size = self.network.crop_size_px
-        return [cut(request, crop_size_px=size, mask_box_mm=self.mask_box_mm) for request in requests]
+        return [
+            cut(r, crop_size_px=size, mask_box_mm=self.mask_box_mm, centred_on=self.centred_on)
+            for r in requests
+        ]
 
     def check_masks(self, *, given: bool) -> None:
         """Raises ParamsError where the encoder needs masks and none are given."""
@@ -255,7 +258,7 @@ class ModelFiles:
     networks: dict[str, Path]
     body: Path
     mask_box_mm: float
-    centred_on: str
+    centred_on: Literal["root", "mask"]
 
 
 def find_models(place: Path, *, body: Path | None) -> ModelFiles:
@@ -288,7 +291,7 @@ def find_models(place: Path, *, body: Path | None) -> ModelFiles:
     return ModelFiles(networks, body, *_crop_settings(Crops()))
 
 
-def _crop_settings(crops: Crops) -> tuple[float, str]:
+def _crop_settings(crops: Crops) -> tuple[float, Literal["root", "mask"]]:
     return crops.mask_box_mm, crops.centre
 
 

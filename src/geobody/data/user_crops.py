@@ -3,6 +3,9 @@
 A network sees people as large as its training crops show them, 2 m to a side. A box or a mask around
 somebody tells that only by a guess: its longer side is taken for ``mask_box_mm``, as the stage ``crops``
 does with ``centre: mask``, and the focal length with it gives the distance. A whole image is a crop already.
+
+A network that was trained on crops around the root wants the root in the middle. The mean of a mask's pixels
+is nearer to it than the middle of the mask's box, which a stretched arm moves.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from geobody.conventions import CROP_SIDE_MM
 from geobody.data.cropping import CropSettings, Warp, oversampling, virtual_camera
 from geobody.errors import ParamsError
-from geobody.geometry.cameras import Camera, VirtualCamera
+from geobody.geometry.cameras import Camera, VirtualCamera, look_at
 
 CropFrom = Literal["box", "mask", "whole"]
 WAYS: Final[tuple[str, ...]] = get_args(CropFrom)
@@ -72,8 +75,13 @@ def focal_length(way: CropFrom, *, width_px: int, height_px: int) -> float:
     return float(np.hypot(width_px, height_px))
 
 
-def cut(request: Request, *, crop_size_px: int, mask_box_mm: float) -> UserCrop:
-    """The crop that a request asks for. Raises ParamsError for a box, mask or image that does not serve."""
+def cut(
+    request: Request, *, crop_size_px: int, mask_box_mm: float, centred_on: Literal["root", "mask"]
+) -> UserCrop:
+    """The crop that a request asks for. Raises ParamsError for a box, mask or image that does not serve.
+
+    ``centred_on`` is ``crops.centre`` of the networks' training: with "mask" a mask's crop is made as theirs.
+    """
     height, width = check_image(request.image, request.name)
     mask = None if request.mask is None else _as_mask(request.mask, request.name, width, height)
     if request.focal_px is not None and not 0 < request.focal_px < np.inf:
@@ -103,6 +111,9 @@ def cut(request: Request, *, crop_size_px: int, mask_box_mm: float) -> UserCrop:
                 difference_threshold=0.0, difference_noise_factor=0.0,
             ),
         )  # fmt: skip
+        if request.way == "mask" and mask is not None and centred_on == "root":
+            middle = [float(places.mean()) for places in np.nonzero(mask)[::-1]]
+            virtual = VirtualCamera(look_at(camera.rays(middle)), virtual.depth_mm, crop_size_px)
     return cut_out(request.image, mask, camera=camera, virtual=virtual)
 
 
