@@ -110,6 +110,7 @@ def test_loss_falls_to_points_appearance_and_every_weight(name):
         views=views_of(images),
         R=rotations(8).float(),
         mirrored=torch.tensor([False, False, False, True, True, True, True, True]),
+        camera=torch.arange(8),
         source=torch.tensor([1, 0, 2, 3, 5, 5, 6, 7]),
         appearance=torch.tensor([2, 3, 0, 1, 6, 7, 4, 5]),
     )

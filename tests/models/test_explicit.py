@@ -25,7 +25,7 @@ def lesson_of(R: torch.Tensor, mirrored: torch.Tensor) -> Lesson:
     index = torch.arange(len(R))
     images = torch.rand(len(R), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     views = Views(images, images.flip(0), (images[:, :1] > 0.5).float(), cameras(len(R)))
-    return Lesson(images, views, R, mirrored, source=index, appearance=index ^ 2)
+    return Lesson(images, views, R, mirrored, camera=index, source=index, appearance=index ^ 2)
 
 
 def turns(count: int) -> torch.Tensor:

@@ -26,7 +26,7 @@ def crops(tmp_path_factory):
 
 def test_pairs_by_hand():
     """Quadruple 0 unmirrored, quadruple 1 mirrored but for its last view."""
-    pairs = pairs_of(torch.tensor([False] * 4 + [True, True, True, False]))
+    pairs = pairs_of(torch.tensor([False] * 4 + [True, True, True, False]), torch.arange(8))
     rows = torch.stack([pairs.first, pairs.second], -1)
     found = {name: {tuple(row) for row in rows[getattr(pairs, name)].tolist()} for name in KINDS}
     assert found == {
@@ -37,7 +37,7 @@ def test_pairs_by_hand():
 
 
 def test_terms_by_hand():
-    pairs = pairs_of(torch.tensor([False] * 4 + [True, True, True, False]))
+    pairs = pairs_of(torch.tensor([False] * 4 + [True, True, True, False]), torch.arange(8))
     likeness = torch.zeros(2, 6)
     likeness[0, 0], likeness[1, 1] = 1.0, 2.0  # pair (0,1), which is together, and (6,7), which is flipped
     terms = sync_terms(likeness, pairs)
@@ -50,7 +50,7 @@ def test_terms_by_hand():
 
 
 def test_without_a_view_mirrored_alone_time_is_the_only_negative():
-    pairs = pairs_of(torch.zeros(8, dtype=torch.bool))
+    pairs = pairs_of(torch.zeros(8, dtype=torch.bool), torch.arange(8))
     assert not pairs.flipped.any() and pairs.apart.sum() == 8 and pairs.together.sum() == 4
     assert float(sync_terms(torch.zeros(2, 6), pairs)["sync"]) == pytest.approx(np.log(2))
 
@@ -65,16 +65,17 @@ def test_positives_are_one_instant_and_negatives_are_two_or_one_mirrored(crops):
         network, batch, crops=crops, quadruples=quadruples, recipe=recipe, device=torch.device("cpu")
     )
     rows = quadruples.rows(batch.rows, torch.Generator().manual_seed(0))
-    table, pairs = crops.table, pairs_of(lesson.mirrored)
+    table, pairs = crops.table, pairs_of(lesson.mirrored, lesson.camera)
     one, two = rows[pairs.first], rows[pairs.second]
     for name in ("subject", "action", "subaction"):
         assert (table[name][one] == table[name][two]).all()
     same_time = torch.from_numpy(table["frame"][one] == table["frame"][two])
+    other_camera = torch.from_numpy(table["camera"][one] != table["camera"][two])
     same_way = lesson.mirrored[pairs.first] == lesson.mirrored[pairs.second]
     assert torch.equal(pairs.together, same_time & same_way)
     assert torch.equal(pairs.flipped, same_time & ~same_way)
-    assert torch.equal(pairs.apart, ~same_time & same_way)
-    assert (table["camera"][one] != table["camera"][two])[same_time].all()
+    assert torch.equal(pairs.apart, ~same_time & same_way & other_camera)
+    assert other_camera[same_time].all() and not other_camera.all()
     assert all(getattr(pairs, name).any() for name in KINDS)
 
 

@@ -63,14 +63,15 @@ class Lesson:
 
     ``seen`` (B,3,S,S) is what the encoder got of ``views``, which are unspoiled. ``R`` (B,3,3) maps the
     world to the crop frame; it is improper where ``mirrored`` (B,) says that left and right are exchanged.
-    ``source`` and ``appearance`` (B,) are the rows whose L_3D and L_app each view is drawn from; a source
-    is mirrored as its target is.
+    ``camera`` (B,) numbers the cameras. ``source`` and ``appearance`` (B,) are the rows whose L_3D and L_app
+    each view is drawn from; a source is mirrored as its target is.
     """
 
     seen: Tensor
     views: Views
     R: Tensor
     mirrored: Tensor
+    camera: Tensor
     source: Tensor
     appearance: Tensor
 

@@ -244,7 +244,13 @@ def draw_lesson(
             seen = spoil(seen, generator=generator, strength=recipe.spoil_strength)
         seen = network.network_input(seen, masks_diff).contiguous(memory_format=torch.channels_last)
     return Lesson(
-        seen=seen, views=target, R=rotations, mirrored=mirrored, source=source, appearance=appearance
+        seen=seen,
+        views=target,
+        R=rotations,
+        mirrored=mirrored,
+        camera=torch.from_numpy(crops.table["camera"][rows].astype(np.int64)).to(device),
+        source=source,
+        appearance=appearance,
     )
 
 

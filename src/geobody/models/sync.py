@@ -34,8 +34,9 @@ class Pairs(NamedTuple):
     """The six pairs of each of Q quadruples: rows ``first`` and ``second``, and what they are, bool, all (Q,6).
 
     ``together``: one instant, both mirrored or neither; ``flipped``: one instant, one of the two mirrored;
-    ``apart``: two instants, both mirrored or neither. Two instants of which one is mirrored are none of these:
-    too easy.
+    ``apart``: two instants and two cameras, both mirrored or neither. One camera at two instants is none of
+    these, for two views of one instant are never one camera's: it would teach that the same side of a person
+    means another time. Nor are two instants of which one is mirrored: too easy.
     """
 
     first: Tensor
@@ -45,14 +46,15 @@ class Pairs(NamedTuple):
     apart: Tensor
 
 
-def pairs_of(mirrored: Tensor) -> Pairs:
-    """The pairs of a batch of quadruples of which ``mirrored`` (B,) are mirrored."""
+def pairs_of(mirrored: Tensor, camera: Tensor) -> Pairs:
+    """The pairs of a batch of quadruples, of which ``mirrored`` (B,) are mirrored, by ``camera`` (B,)."""
     starts = torch.arange(0, len(mirrored), 4, device=mirrored.device)[:, None]
     first, second = (starts + torch.tensor(x, device=starts.device) for x in (FIRST, SECOND))
     alike = mirrored[first] == mirrored[second]
     one_instant = torch.zeros_like(alike)
     one_instant[:, :SAME_INSTANT] = True
-    return Pairs(first, second, one_instant & alike, one_instant & ~alike, ~one_instant & alike)
+    apart = ~one_instant & alike & (camera[first] != camera[second])
+    return Pairs(first, second, one_instant & alike, one_instant & ~alike, apart)
 
 
 def sync_terms(likeness: Tensor, pairs: Pairs) -> dict[str, Tensor]:
@@ -114,7 +116,7 @@ class Synchronised(ResidualArm):
     ) -> dict[str, Tensor]:
         """The other arm's terms and the pretext's (`sync_terms`)."""
         terms = super().loss(latent, lesson, feature_loss=feature_loss, weights=weights)
-        pairs = pairs_of(lesson.mirrored)
+        pairs = pairs_of(lesson.mirrored, lesson.camera)
         terms |= sync_terms(self.pairs(latent.points, pairs.first, pairs.second), pairs)
         terms["total"] = terms["total"] + weights.sync * terms["sync"]
         return terms
