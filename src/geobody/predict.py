@@ -24,6 +24,7 @@ from geobody.data.user_crops import WAYS, CropFrom, Request, UserCrop, cut
 from geobody.errors import DataError, ParamsError
 from geobody.models.arm import EncoderDecoder
 from geobody.models.encoder_decoder import load_encoder_decoder
+from geobody.models.folding import fold_batch_norms
 from geobody.models.pose_head import PoseHead, apply_pose_head, load_pose_head
 from geobody.models.regressor import SmplRegressor, apply_regressor, load_regressor
 from geobody.paths import MODELS
@@ -99,6 +100,7 @@ class Predictor:
         centred_on: Literal["root", "mask"] = "root",
     ) -> None:
         self.network, self.head, self.regressor, self.body = network.eval(), head, regressor, body
+        self._encoder = fold_batch_norms(network)
         self.mask_box_mm, self.centred_on = mask_box_mm, centred_on
 
     @classmethod
@@ -222,7 +224,7 @@ class Predictor:
         seen = torch.from_numpy(images).movedim(3, 1).float().div_(255.0)
         mask = torch.from_numpy(masks)[:, None].float().div_(255.0)
         seen = self.network.network_input(seen, mask).contiguous(memory_format=torch.channels_last)
-        latent = self.network.encode(seen)
+        latent = self._encoder.encode(seen)
         points, appearance = latent.points.numpy(), latent.appearance.numpy()
         found = apply_regressor(self.regressor, points, appearance)
         return apply_pose_head(self.head, points), found["rotations"], found["betas"]

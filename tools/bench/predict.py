@@ -1,8 +1,9 @@
 """`Predictor` on images in memory, beside its bare networks and body on tensors that are ready-made.
 
-What the call adds is cutting the crops out, turning the results into the image's camera frame, and copies. Nothing is
-written. The images are noise with a box each: pixels cost the same whatever they show. Crops are cut in a thread beside
-the networks, so where no core is free the ratio is that of CPU time.
+What the call adds is cutting the crops out, turning the results into the image's camera frame, and copies; what it
+saves are the encoder's batch norms, which it folds. Nothing is written. The images are noise with a box each: pixels
+cost the same whatever they show. Crops are cut in a thread beside the networks, so where no core is free the ratio is
+that of CPU time.
 """
 
 from pathlib import Path
