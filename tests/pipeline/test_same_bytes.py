@@ -1,5 +1,6 @@
-"""Another repository, cache, environment and number of cores: the same bytes, when every stage is forced to run."""
+"""Another repository, cache, environment and number of cores: the same bytes, when stages run anew."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from geobody.paths import STAGES
 from pipeline_types import Copy, computed
@@ -65,9 +67,35 @@ os.listdir, os.scandir = listdir, scandir
 """A sitecustomize for every process of the second run: folders are listed in the reverse of their names' order."""
 
 
+SHORT = {
+    "encdec": {"steps": 3, "warmup_steps": 1},
+    "pose_head": {"steps": 20, "warmup_steps": 1},
+    "controls": {"steps": 3, "warmup_steps": 1},
+    "gan_prior": {"steps": 20, "warmup_steps": 1},
+    "smpl_regressor": {"steps": 3, "warmup_steps": 1},
+    "eval": {"silhouette_instants": 2, "view_instants": 2},
+    "training": {"threads": 2},
+}
+"""Two threads that wait for each other on one core take long over a step."""
+NETWORKS = (
+    "encdec",
+    "embeddings",
+    "pose_head",
+    "controls",
+    "gan_prior",
+    "smpl_regressor",
+    "validation",
+    "eval",
+)
+
+
+def _on_one_core() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def _otherwise() -> None:
     os.umask(0o077)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    _on_one_core()
 
 
 @pytest.mark.slow
@@ -110,6 +138,31 @@ def test_a_forced_run_in_another_repository_gives_the_same_lock(
     ]
     assert not different
     assert (tiny / "dvc.lock").read_bytes() == (repository / "dvc.lock").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_threads_give_the_same_bytes_on_one_core(copy_of_tiny: Copy) -> None:
+    """``training.threads`` counts, whatever the cores; the tiny profile's own count is one."""
+    digests = []
+    for limit in (None, _on_one_core):
+        repository = copy_of_tiny("two_threads")
+        yaml = YAML()
+        params = yaml.load(repository / "params.yaml")
+        for section, values in SHORT.items():
+            params[section].update(values)
+        yaml.dump(params, repository / "params.yaml")
+        written = [repository / path for name in NETWORKS for path in STAGES[name].written().values()]
+        for path in written:
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+        for name in NETWORKS:
+            done = subprocess.run(
+                [sys.executable, "-m", f"stages.{name}"],
+                cwd=repository, env=stage_environment(), preexec_fn=limit, capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{name}: {done.stderr[-2000:]}"
+        files = [file for path in written for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    assert digests[0] == digests[1]
 
 
 def _lines(repository: Path) -> list[str]:
