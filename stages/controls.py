@@ -17,11 +17,15 @@ def main(job: Job) -> str:
     from geobody.data.prior_poses import read_prior_poses
     from geobody.models.controls import mean_pose, save_controls
     from geobody.models.mean_body import fit_mean_body
+    from geobody.models.pose_batches import Augmentation
     from geobody.models.pose_cnn_training import CnnRecipe, train_cnns
 
     settings, labels, training = job.params.controls, job.params.labels, job.params.training
+    held_out = job.params.held_out
+    held_out.require_absent(labels.subjects)
     shards = CropShards.open(job.inputs["crops"])
-    splits = label_splits(shards.table, **labels.model_dump())
+    known = labels.model_dump() | {"ceiling_subjects": held_out.taught(labels.ceiling_subjects)}
+    splits = label_splits(shards.table, **known)
     joints_mm = shards.table["joints_mm"].astype(np.float32)
     pose_mm = mean_pose(joints_mm[splits["cnn_s1"].train])
     torch.set_num_threads(training.threads)
@@ -33,14 +37,22 @@ def main(job: Job) -> str:
     cnns = train_cnns(
         crops=job.inputs["crops"],
         rows={name: split.train for name, split in splits.items()},
-        recipe=CnnRecipe(**settings.model_dump()),
+        recipe=CnnRecipe(
+            **settings.model_dump(),
+            augmentation=Augmentation(**job.params.augmentation.model_dump()),
+            track=training.track,
+        ),
         seed=job.params.seed,
         precision=training.precision,
         device=training.device,
         scratch=job.scratch,
         curves=job.outputs["curves"],
     )
-    config = {"crop_size_px": shards.crop_size_px, "dropout": settings.dropout}
+    config = {
+        "crop_size_px": shards.crop_size_px,
+        "dropout": settings.dropout,
+        "track": training.track,
+    }
     save_controls(job.outputs["model"], cnns=cnns, cnn_config=config, pose_mm=pose_mm, body=body)
     counts = " and ".join(str(len(split.train)) for split in splits.values())
     return f"mean pose, mean body, and CNNs of {settings.steps} steps from {counts} labelled images"

@@ -1,4 +1,4 @@
-"""L_3D and L_app of every crop, from the frozen encoder.
+"""L_3D and L_app of every crop, from the encoder that the pose head is for.
 
 In full precision and batches of fixed size, so that the same network gives the same bytes.
 """
@@ -19,8 +19,8 @@ def main(job: Job) -> str:
     training = job.params.training
     crops = CropShards.open(job.inputs["crops"])
     fabric = make_fabric(precision="32-true", threads=training.threads, device=training.device)
-    network = load_encoder_decoder(job.inputs["encdec"])
-    network.require_crop_size(crops.crop_size_px, job.inputs["encdec"])
+    network = load_encoder_decoder(job.inputs["encoder"])
+    network.require_crop_size(crops.crop_size_px, job.inputs["encoder"])
     points, appearance = embed(network.to(fabric.device), crops, np.arange(len(crops)))
     folder = job.outputs["embeddings"]
     folder.mkdir()

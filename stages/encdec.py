@@ -20,9 +20,9 @@ def main(job: Job) -> str:
     crops = CropShards.open(job.inputs["crops"])
     network = train_encoder_decoder(
         crops,
-        subjects=None,
+        subjects=job.params.held_out.taught(crops.train_subjects),
         arm=settings.arm,
-        track=settings.track,
+        track=training.track,
         feature_loss=settings.feature_loss,
         feature_weights=Path(settings.feature_weights),
         recipe=Recipe(
@@ -56,7 +56,7 @@ def main(job: Job) -> str:
     )
     save_weights(job.outputs["model"], network, network.config)
     steps = settings.steps if network.trained else 0
-    return f"arm {settings.arm} ({settings.track}), {steps} steps of {settings.batch_size} images"
+    return f"arm {settings.arm} ({training.track}), {steps} steps of {settings.batch_size} images"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""3D joints from L_3D, with the labels of one subject.
+"""3D joints with the labels of one subject: a head on the frozen encoder, or both tuned as one.
 
-The encoder is frozen: the head sees embeddings alone. Nothing is chosen here on anybody's labels but
-those it trains on; stage validation says what it does on held-out blocks and on other training subjects.
+Nothing is chosen here on anybody's labels but those it trains on; stage validation says what it does on held-out
+blocks and on other training subjects. It writes the head and the encoder that the head is for, which is the
+one of stage encdec when that stays frozen.
 """
 
 from stages import Job, run
@@ -11,36 +12,69 @@ def main(job: Job) -> str:
     import numpy as np
 
     from geobody.data.crops import CropShards
-    from geobody.data.embeddings import read_l3d
     from geobody.data.labels import split_labels
-    from geobody.models.pose_head import save_pose_head
+    from geobody.models.encoder_decoder import embed, load_encoder_decoder
+    from geobody.models.pose_batches import Augmentation
+    from geobody.models.pose_head import PoseHead, save_pose_head
     from geobody.models.pose_head_training import train_pose_head
+    from geobody.models.pose_tuning import TuningRecipe, tune
+    from geobody.training.checkpoint import save_weights
+    from geobody.training.determinism import make_fabric
 
-    settings, labels, training = job.params.pose_head, job.params.labels, job.params.training
+    settings, tuning, training = job.params.pose_head, job.params.tuning, job.params.training
+    labels, held_out = job.params.labels, job.params.held_out
+    held_out.require_absent(labels.subjects)
     shards = CropShards.open(job.inputs["crops"])
-    l3d = read_l3d(job.inputs["embeddings"], rows=len(shards))
+    arm = load_encoder_decoder(job.inputs["encdec"])
+    arm.require_crop_size(shards.crop_size_px, job.inputs["encdec"])
     split = split_labels(
         shards.table,
         subjects=labels.subjects,
         fraction=labels.fraction,
         held_out_fraction=labels.held_out_fraction,
     )
-    joints_mm = shards.table["joints_mm"].astype(np.float32)
-    head, config = train_pose_head(
-        l3d=l3d,
-        joints_mm=joints_mm,
-        R_world_to_crop=shards.table["R_world_to_crop"],
-        rows=split.train,
-        seed=job.params.seed,
-        precision=training.precision,
-        threads=training.threads,
-        device=training.device,
-        scratch=job.scratch,
-        curves=job.outputs["curves"],
-        **settings.model_dump(),
-    )
+    unlabelled = np.zeros((0, 0), np.int64)
+    if settings.kind == "semi_supervised":
+        others = sorted(set(held_out.taught(shards.train_subjects)) - set(labels.subjects))
+        unlabelled = shards.views(split="train", subjects=others)
+    if settings.kind in ("fine_tuned", "semi_supervised"):
+        network = tune(
+            arm,
+            crops=shards,
+            labelled=split.train,
+            unlabelled_views=unlabelled,
+            recipe=TuningRecipe(
+                **tuning.model_dump(), augmentation=Augmentation(**job.params.augmentation.model_dump())
+            ),
+            seed=job.params.seed,
+            precision=training.precision,
+            threads=training.threads,
+            device=training.device,
+            scratch=job.scratch,
+            curves=job.outputs["curves"],
+        )
+        arm, config = network.arm, network.head_config
+        head: PoseHead = network.head()
+    else:
+        fabric = make_fabric(precision="32-true", threads=training.threads, device=training.device)
+        l3d, _ = embed(arm.to(fabric.device), shards, split.train)
+        head, config = train_pose_head(
+            l3d=l3d,
+            joints_mm=shards.table["joints_mm"][split.train].astype(np.float32),
+            R_world_to_crop=shards.table["R_world_to_crop"][split.train],
+            rows=np.arange(len(split.train)),
+            seed=job.params.seed,
+            precision=training.precision,
+            threads=training.threads,
+            device=training.device,
+            scratch=job.scratch,
+            curves=job.outputs["curves"],
+            **(settings.model_dump() | ({} if arm.equivariant else {"turn_share": 0.0})),
+        )
+    save_weights(job.outputs["encoder"], arm, arm.config)
     save_pose_head(job.outputs["model"], head, config)
-    return f"{settings.kind} head from {len(split.train)} labelled images"
+    beside = f" and {unlabelled.size} unlabelled ones" if unlabelled.size else ""
+    return f"{settings.kind} from {len(split.train)} labelled images{beside}"
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def main(job: Job) -> str:
         lapp=lapp,
         labelled=split.train,
         held_out=split.held_out,
+        subjects=job.params.held_out.taught(shards.train_subjects),
         body=body,
         joint_body=BodyModel(arrays=joints_only(arrays)),
         prior=load_prior(job.inputs["gan_prior"]),

@@ -22,7 +22,7 @@ def write_models(folder: Path, *, track: str = "rgb", seed: int = 0) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.running_mean, std=0.1)
-    save_weights(folder / "encdec.safetensors", network, network.config)
+    save_weights(folder / "encoder.safetensors", network, network.config)
     head = MlpPoseHead(hidden_units=64)
     head.scale.std_mm.fill_(300.0)
     head.input_scale.fill_(0.01)  # untrained embeddings differ little from crop to crop

@@ -273,8 +273,8 @@ def test_a_folder_s_faults_are_named(tmp_path: Path, models: Path) -> None:
         write_capsule_body(tmp_path / f"{name}.npz")
     with pytest.raises(DataError, match="holds 2 body files"):
         Predictor.open(tmp_path)
-    (tmp_path / "encdec.safetensors").write_bytes(b"no network")
-    with pytest.raises(DataError, match=r"encdec.safetensors: is not a readable safetensors file"):
+    (tmp_path / "encoder.safetensors").write_bytes(b"no network")
+    with pytest.raises(DataError, match=r"encoder.safetensors: is not a readable safetensors file"):
         Predictor.open(tmp_path, body=tmp_path / "a.npz")
 
 
@@ -292,5 +292,5 @@ def test_networks_of_two_runs_do_not_mix(tmp_path: Path, models: Path, name: str
         )
     with pytest.raises(DataError, match=rf"{name}.safetensors: takes embeddings of another encoder") as error:
         Predictor.open(tmp_path)
-    assert "encdec.safetensors" in str(error.value)
+    assert "encoder.safetensors" in str(error.value)
     assert json.dumps(str(error.value)).count("\\n") == 0

@@ -173,7 +173,7 @@ def test_errors_are_one_line_and_leave_nothing(
 
 def test_models_that_are_missing_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, folder, "a.png") == 3
-    assert f"error: {folder}/encdec.safetensors: is missing; put it there" in capsys.readouterr().err
+    assert f"error: {folder}/encoder.safetensors: is missing; put it there" in capsys.readouterr().err
     assert written(folder) == []
 
 

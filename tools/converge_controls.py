@@ -5,7 +5,6 @@ resumes. The default profile's controls stop earlier, so their ratios say less o
 """
 
 import csv
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -29,6 +28,7 @@ def main() -> None:
     from geobody.data.crops import CropShards
     from geobody.data.labels import label_splits
     from geobody.models.controls import apply_cnn, mean_pose
+    from geobody.models.pose_batches import Augmentation
     from geobody.models.pose_cnn import PoseCNN
     from geobody.models.pose_cnn_training import CnnRecipe, train_cnns
     from geobody.report.pose_report import pose_report
@@ -36,7 +36,11 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     crops = Path("data/crops")
     shards = CropShards.open(crops)
-    recipe = dataclasses.replace(CnnRecipe(**params.controls.model_dump()), steps=STEPS)
+    recipe = CnnRecipe(
+        **(params.controls.model_dump() | {"steps": STEPS}),
+        augmentation=Augmentation(**params.augmentation.model_dump()),
+        track=params.training.track,
+    )
     splits = label_splits(shards.table, **params.labels.model_dump())
     SCRATCH.mkdir(parents=True, exist_ok=True)
     states = train_cnns(
@@ -55,9 +59,9 @@ def main() -> None:
     torch.set_num_threads(params.training.threads)
     predicted = {"mean_pose": np.broadcast_to(mean_pose(joints_mm[splits["cnn_s1"].train]), truth.shape)}
     for name, state in states.items():
-        network = PoseCNN(crop_size_px=shards.crop_size_px, dropout=recipe.dropout)
+        network = PoseCNN(crop_size_px=shards.crop_size_px, dropout=recipe.dropout, track=recipe.track)
         network.load_state_dict(state)
-        predicted[name] = apply_cnn(network.eval(), shards.images[test])
+        predicted[name] = apply_cnn(network.eval(), shards.images[test], shards.masks_diff[test])
     errors = {name: pose_report(poses, truth)["n_mpjpe_17_mm"] for name, poses in predicted.items()}
 
     rows, beside = [], {"cnn_s1": "mean_pose", "cnn_all": "cnn_s1"}

@@ -1,5 +1,6 @@
 """The params: one frozen model per section of ``params.yaml``, and what is said of a wrong one."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,8 @@ class Body(Section):
         1723,
     )
     """Vertices of each mesh; every smaller one is a subset of the larger ones."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """What its bodies and poses are drawn from: not the trainings' seed, so that another one meets the same data."""
 
 
 class Synth(Section):
@@ -115,6 +118,8 @@ class Synth(Section):
     """Sequences of other takes, performances and shapes that the prior is judged on."""
     surreal_frames: Count = 30
     """Frames of each of them."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """What people, rooms and motions are drawn from; the trainings have a seed of their own."""
 
     @field_validator("evaluation_poses")
     @classmethod
@@ -199,8 +204,6 @@ class Encdec(Schedule):
     Of ``thesis``, the network (at half its widths), what a batch is made of and the weights of the two
     terms are the thesis' own; optimiser, schedule and feature loss are this project's, as for the others.
     """
-    track: Literal["rgb", "masked"] = "rgb"
-    """What the encoder sees: the crop, or the crop without background (by the difference masks)."""
     feature_loss: Literal["gradient", "resnet18"] = "gradient"
     """gradient: multi-scale image gradients; resnet18: features of ImageNet weights, which must be at hand."""
     feature_weights: PathName = "data/models/resnet18.safetensors"
@@ -244,6 +247,9 @@ class Encdec(Schedule):
 class Training(Section):
     """What every training shares: it can change results, so it is a param."""
 
+    track: Literal["rgb", "masked"] = "rgb"
+    """What every network that sees images is given, in training and test: the crop, or the crop without its
+    background (by the difference masks)."""
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     """bf16-mixed: layers compute in bfloat16, weights and sums stay float32; 32-true: all float32."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
@@ -268,11 +274,49 @@ class Labels(Section):
     """Whose labels the control ``cnn_all`` sees; without 8 when settings are chosen on subject 8."""
 
 
+class HeldOut(Section):
+    """People kept from every training, so that settings can be chosen on them."""
+
+    subjects: tuple[Literal[1, 5, 6, 7, 8], ...] = ()
+    """Training subjects of whom no training reads anything, images included; stage validation reports on them."""
+
+    def taught(self, among: Iterable[int]) -> list[int]:
+        """The subjects of ``among`` that are not held out, ascending."""
+        return sorted(set(among) - set(self.subjects))
+
+    def require_absent(self, labelled: Iterable[int]) -> None:
+        """Raises ``ParamsError`` when a subject is both labelled and held out."""
+        if both := sorted(set(labelled) & set(self.subjects)):
+            raise ParamsError(
+                f"params.yaml: held_out.subjects: subject {both[0]} stands in labels.subjects too; "
+                "remove it from one"
+            )
+
+
+class Augmentation(Section):
+    """How images and joints are changed for whatever learns poses from images: controls and tuned heads alike."""
+
+    strength: NonNegative = 1.0
+    """Strength of the change of colours, as in ``encdec``; 0 leaves images as they are."""
+    background_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the images whose person stands in front of another image's background."""
+    turn_deg: NonNegative = 10.0
+    """Standard deviation of the in-plane rotation of image and joints."""
+    shift_std: Annotated[float, Field(ge=0, le=0.5)] = 0.04
+    """Standard deviation of the shift of a crop's centre, as a share of its side."""
+    zoom_std: Annotated[float, Field(ge=0, le=0.5)] = 0.08
+    """Standard deviation of the logarithm of a crop's scale."""
+    mirror: bool = True
+    """Whether half of the images are mirrored, joints with them."""
+
+
 class PoseHead(Schedule):
     """3D joints from L_3D."""
 
-    kind: Literal["mlp", "equivariant"] = "mlp"
-    """mlp: two hidden layers; equivariant: each joint a weighted sum of the points, solved in closed form."""
+    kind: Literal["mlp", "equivariant", "fine_tuned", "semi_supervised"] = "semi_supervised"
+    """On the frozen encoder, mlp: two hidden layers; equivariant: each joint a weighted sum of the points, solved in
+    closed form. With the encoder trained along (see ``tuning``), fine_tuned: on the labels; semi_supervised: on
+    the unlabelled views' fused and fitted predictions as well."""
     hidden_units: Count = 2048
     """Width of the two hidden layers of ``mlp``."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -289,6 +333,29 @@ class PoseHead(Schedule):
     """Penalty of ``equivariant``, as a share of the points' mean second moment."""
 
 
+class Tuning(Schedule):
+    """Training of encoder and pose head as one, for ``pose_head.kind`` fine_tuned and semi_supervised."""
+
+    steps: Count = 6000
+    """Length of the training, all rounds together."""
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Images in a step."""
+    learning_rate: Positive = 2.5e-3
+    """Peak of AdamW's schedule, which each round goes through anew."""
+    warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
+    """Steps in which the learning rate rises; fewer than ``steps``."""
+    first_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """Share of the steps on labels alone, before the first round of ``semi_supervised``."""
+    rounds: Count = 2
+    """How often ``semi_supervised`` predicts, fuses and fits the unlabelled views and trains on what comes out."""
+    labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of a round's images that carry labels."""
+    silhouettes: bool = True
+    """Whether the fused predictions are fitted to the masks of all views; without it they are taken as they are."""
+    ridge: Positive = 1e-2
+    """Penalty of the closed-form head that a pretrained encoder starts with; as in ``pose_head``."""
+
+
 class Controls(Schedule):
     """CNNs trained without the representation."""
 
@@ -302,14 +369,6 @@ class Controls(Schedule):
     """Steps in which the learning rate rises; fewer than ``steps``."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the CNN's last features that is dropped while it trains."""
-    augmentation_strength: NonNegative = 1.0
-    """Strength of the change of colours, as in ``encdec``; 0 leaves images as they are."""
-    background_share: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of the images whose person stands in front of another image's background."""
-    turn_deg: NonNegative = 10.0
-    """Standard deviation of the in-plane rotation of image and joints."""
-    mirror: bool = True
-    """Whether half of the images are mirrored, joints with them."""
 
 
 class Prior(Section):
@@ -422,7 +481,7 @@ class Params(Section):
     """The whole of ``params.yaml``."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    """Every random draw of every stage starts here."""
+    """Every random draw of every training starts here; data sets and crops have seeds of their own."""
     generate: tuple[Literal["embedded"], ...] = ("embedded",)
     """[embedded] makes the open body and the synthetic set; [] when the paths below name other ones."""
     body: Body
@@ -433,7 +492,10 @@ class Params(Section):
     encdec: Encdec
     training: Training
     labels: Labels
+    held_out: HeldOut
+    augmentation: Augmentation
     pose_head: PoseHead
+    tuning: Tuning
     controls: Controls
     prior: Prior
     gan_prior: GanPrior

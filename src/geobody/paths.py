@@ -43,7 +43,7 @@ PRIOR_POSES = "data/prior_poses"
 STAGES: Final[dict[str, StageSpec]] = {
     "body": StageSpec(
         "An openly licensed body in SMPL's file format, in several mesh sizes.",
-        ("body", "seed"),
+        ("body",),
         outputs={"body": "data/body"},
         metrics={"metrics": "metrics/body.json"},
         figures={"figure": "metrics/figures/body.png"},
@@ -51,7 +51,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "synth": StageSpec(
         "A synthetic multi-view data set in Human3.6M's layout, with its truth kept apart.",
-        ("synth", "seed"),
+        ("synth",),
         inputs={"body": "${body.model}", "motions": "${synth.motions}"},
         outputs={
             "images": "data/synthetic/images",
@@ -97,24 +97,27 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "encdec": StageSpec(
         "The self-supervised encoder-decoder: one view drawn from another.",
-        ("encdec", "training", "seed"),
+        ("encdec", "held_out", "training", "seed"),
         inputs={"crops": CROPS},
         outputs={"model": f"{MODELS}/encdec.safetensors"},
         curves={"curves": "metrics/curves/encdec.csv"},
     ),
-    "embeddings": StageSpec(
-        "L_3D and L_app of every crop.",
-        ("training",),
+    "pose_head": StageSpec(
+        "3D joints with the labels of one subject: a head on the frozen encoder, or both tuned as one.",
+        ("pose_head", "tuning", "augmentation", "labels", "held_out", "training", "seed"),
         inputs={"crops": CROPS, "encdec": f"{MODELS}/encdec.safetensors"},
+        outputs={
+            "encoder": f"{MODELS}/encoder.safetensors",
+            "model": f"{MODELS}/pose_head.safetensors",
+        },
+        curves={"curves": "metrics/curves/pose_head.csv"},
+    ),
+    "embeddings": StageSpec(
+        "L_3D and L_app of every crop, from the pose head's encoder.",
+        ("training",),
+        inputs={"crops": CROPS, "encoder": f"{MODELS}/encoder.safetensors"},
         outputs={"embeddings": EMBEDDINGS},
         metrics={"metrics": "metrics/embeddings.json"},
-    ),
-    "pose_head": StageSpec(
-        "3D joints from L_3D, with the labels of one subject.",
-        ("pose_head", "labels", "training", "seed"),
-        inputs={"embeddings": EMBEDDINGS, "crops": CROPS},
-        outputs={"model": f"{MODELS}/pose_head.safetensors"},
-        curves={"curves": "metrics/curves/pose_head.csv"},
     ),
     "prior_poses": StageSpec(
         "Poses and shapes of the SURREAL-layout set for the prior, in two files.",
@@ -125,7 +128,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "controls": StageSpec(
         "What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.",
-        ("controls", "labels", "training", "seed"),
+        ("controls", "augmentation", "labels", "held_out", "training", "seed"),
         inputs={"crops": CROPS, "prior_poses": PRIOR_POSES, "body": "${body.model}"},
         outputs={"model": f"{MODELS}/controls.safetensors"},
         curves={"curves": "metrics/curves/controls.csv"},
@@ -141,7 +144,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "smpl_regressor": StageSpec(
         "theta and beta from the embedding: joints of one subject, silhouettes of all, the prior.",
-        ("smpl_regressor", "labels", "training", "seed"),
+        ("smpl_regressor", "labels", "held_out", "training", "seed"),
         inputs={
             "embeddings": EMBEDDINGS,
             "crops": CROPS,

@@ -30,7 +30,7 @@ from geobody.models.regressor import SmplRegressor, apply_regressor, load_regres
 from geobody.paths import MODELS
 from geobody.predictions import to_axis_angle
 
-NETWORKS: Final = ("encdec", "pose_head", "smpl_regressor")
+NETWORKS: Final = ("encoder", "pose_head", "smpl_regressor")
 PARAMS: Final = "params.yaml"
 BATCH: Final = 64
 
@@ -107,13 +107,13 @@ class Predictor:
     def open(cls, place: Path | str = ".", *, body: Path | str | None = None) -> "Predictor":
         """The networks in ``place``, and the body file ``body``, or the one that belongs to them.
 
-        ``place`` is a repository in which ``dvc repro`` has run, or a folder with encdec.safetensors,
+        ``place`` is a repository in which ``dvc repro`` has run, or a folder with encoder.safetensors,
         pose_head.safetensors, smpl_regressor.safetensors and one body file (.npz). Raises DataError when
         something is missing, broken, or of another network.
         """
         files = find_models(Path(place), body=None if body is None else Path(body))
         predictor = cls(
-            network=load_encoder_decoder(files.networks["encdec"]),
+            network=load_encoder_decoder(files.networks["encoder"]),
             head=load_pose_head(files.networks["pose_head"]),
             regressor=load_regressor(files.networks["smpl_regressor"]),
             body=BodyModel.load(files.body),
@@ -181,8 +181,8 @@ class Predictor:
         """Raises ParamsError where the encoder needs masks and none are given."""
         if self.needs_masks and not given:
             raise ParamsError(
-                "masks: the encoder was trained on people before black (encdec.track: masked): give the person's "
-                "mask with each image, or train it with encdec.track: rgb"
+                "masks: the encoder was trained on people before black (training.track: masked): give the person's "
+                "mask with each image, or train it with training.track: rgb"
             )
 
     def note_on(self, way: CropFrom) -> str | None:
@@ -243,7 +243,7 @@ class Predictor:
         blank = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
         latent = self.network.encode(blank)
         points, appearance = latent.points.numpy(), latent.appearance.numpy()
-        cure = f"take both from one run of dvc repro; the encoder is {files['encdec']}"
+        cure = f"take both from one run of dvc repro; the encoder is {files['encoder']}"
         try:
             name = "pose_head"
             apply_pose_head(self.head, points)

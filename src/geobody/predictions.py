@@ -128,7 +128,7 @@ def gather(
     table, n = shards.table, len(rows)
     known = read_truth(truth, shards, rows)
     points, appearance = np.asarray(l3d[rows]), np.asarray(lapp[rows])
-    images = np.asarray(shards.images[rows])
+    images, masks_diff = np.asarray(shards.images[rows]), np.asarray(shards.masks_diff[rows])
     found = predict_body(models["smpl_regressor"], points, appearance)
     theta, betas = to_axis_angle(found["rotations"]), found["betas"].astype(np.float32)
     mean_body = load_mean_body(models["controls"])
@@ -137,8 +137,8 @@ def gather(
     columns |= {
         "joints_true_mm": table["joints_mm"][rows],
         "joints_pred_mm": predict_pose(models["pose_head"], points),
-        "joints_cnn_s1_mm": predict_cnn(models["controls"], "cnn_s1", images),
-        "joints_cnn_all_mm": predict_cnn(models["controls"], "cnn_all", images),
+        "joints_cnn_s1_mm": predict_cnn(models["controls"], "cnn_s1", images, masks_diff),
+        "joints_cnn_all_mm": predict_cnn(models["controls"], "cnn_all", images, masks_diff),
         "joints_mean_pose_mm": np.repeat(load_mean_pose(models["controls"])[None], n, axis=0),
         "smpl_joints_pred_mm": posed_bodies(
             body, rotations=to_matrices(theta).astype(np.float32), betas=betas, with_vertices=False

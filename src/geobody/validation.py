@@ -71,7 +71,9 @@ def validate_controls(
         truth = joints_mm[rows]
         report["mean_pose"][group] = pose_report(np.broadcast_to(pose_mm, truth.shape), truth)
         for name, network in networks.items():
-            report[name][group] = pose_report(apply_cnn(network, shards.images[rows]), truth)
+            report[name][group] = pose_report(
+                apply_cnn(network, shards.images[rows], shards.masks_diff[rows]), truth
+            )
     for name, split in splits.items():
         report[name]["train_images"] = len(split.train)
     return report

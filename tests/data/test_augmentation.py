@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from geobody.data.augmentation import (
+    aim_matrices,
     augment,
     draw_colours,
     draw_turns,
+    move_images,
     replace_backgrounds,
     roll_images,
     roll_matrices,
@@ -128,3 +130,30 @@ def test_rolls_are_rotations_about_the_optical_axis():
     matrices = roll_matrices(turns)
     torch.testing.assert_close(matrices @ matrices.transpose(1, 2), torch.eye(3).expand(2000, 3, 3))
     torch.testing.assert_close(matrices[:, :, 2], torch.tensor([0.0, 0.0, 1.0]).expand(2000, 3))
+
+
+def test_a_moved_crop_shows_what_the_turned_camera_sees() -> None:
+    """A bright point of a crop lands where the moved crop's own camera projects its direction."""
+    size, focal = 65, 150.0
+    generator = draws()
+    for _ in range(5):
+        pixel = torch.randint(24, 40, (2,), generator=generator)
+        images = torch.zeros(1, 1, size, size)
+        images[0, 0, pixel[1], pixel[0]] = 1.0
+        angle, shift = torch.tensor([0.3]), torch.tensor([[4.0, -3.0]])
+        zoom = torch.tensor([1.2])
+        moved = move_images(images, angles=angle, shift_px=shift, zoom=zoom, padding="zeros")[0, 0]
+        ray = torch.tensor([*((pixel - (size - 1) / 2) / focal).tolist(), 1.0])
+        turned = (roll_matrices(angle) @ aim_matrices(shift, torch.tensor([focal])))[0] @ ray
+        expected = 1.2 * focal * turned[:2] / turned[2] + (size - 1) / 2
+        y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+        seen = torch.stack([(moved * x).sum(), (moved * y).sum()]) / moved.sum()
+        assert (seen - expected).norm() < 0.7  # a crop is moved in its plane: exact at its centre alone
+
+
+def test_the_new_centre_is_on_the_new_axis() -> None:
+    shift, focal = torch.tensor([[12.0, -7.0], [0.0, 0.0]]), torch.tensor([150.0, 90.0])
+    ray = torch.cat([shift / focal[:, None], torch.ones(2, 1)], 1)
+    seen = (aim_matrices(shift, focal) @ ray[..., None])[..., 0]
+    torch.testing.assert_close(seen[:, :2], torch.zeros(2, 2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(aim_matrices(shift, focal)[1], torch.eye(3))

@@ -8,7 +8,8 @@ import torch
 
 from capsule_body import write_capsule_body
 from crop_fixtures import write_fake_shards
-from geobody.config import Controls, Labels, ParamsView, Training
+from geobody.config import Augmentation as AugmentationParams
+from geobody.config import Controls, HeldOut, Labels, ParamsView, Training
 from geobody.conventions import TEST_SUBJECTS
 from geobody.data.crops import CropShards, write_table
 from geobody.data.labels import label_splits, split_labels
@@ -25,8 +26,9 @@ from geobody.models.controls import (
     save_controls,
 )
 from geobody.models.mean_body import MeanBody
+from geobody.models.pose_batches import Augmentation, PoseBatch, augmented, load_pose_batch
 from geobody.models.pose_cnn import PoseCNN, images_to_tensor
-from geobody.models.pose_cnn_training import CnnRecipe, augmented_batch, merge_curves, train_cnn, train_cnns
+from geobody.models.pose_cnn_training import CnnRecipe, train_cnn, train_cnns
 from geobody.report.pose_report import pose_report
 from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
@@ -41,12 +43,15 @@ PLAIN = CnnRecipe(
     warmup_steps=10,
     clip_norm=10.0,
     dropout=0.0,
-    augmentation_strength=0.0,
-    background_share=0.0,
-    turn_deg=0.0,
-    mirror=False,
+    augmentation=Augmentation(
+        strength=0.0, background_share=0.0, turn_deg=0.0, shift_std=0.0, zoom_std=0.0, mirror=False
+    ),
+    track="rgb",
 )
-EVERYTHING = replace(PLAIN, augmentation_strength=1.0, background_share=0.5, turn_deg=20.0, mirror=True)
+FULL = Augmentation(
+    strength=1.0, background_share=0.5, turn_deg=20.0, shift_std=0.05, zoom_std=0.1, mirror=True
+)
+EVERYTHING = replace(PLAIN, augmentation=FULL)
 BODY = MeanBody(
     betas=np.zeros(10, np.float32),
     body_pose=np.repeat(np.eye(3, dtype=np.float32)[None], 23, 0),
@@ -136,17 +141,20 @@ def test_augmented_joints_stay_on_the_augmented_limbs(crops: Path) -> None:
     rows = shards.rows(subjects=[1])
     size = shards.crop_size_px
     masks = images_to_tensor(shards.masks[rows][..., None])
-    recipe = replace(PLAIN, turn_deg=20.0, mirror=True)
     joints = torch.from_numpy(shards.table["joints_mm"][rows]).float()
     figures = masks.expand(-1, 3, -1, -1)
-    images, turned = augmented_batch(
+    batch = PoseBatch(
         images=figures,
         masks=masks,
+        masks_diff=masks,
         backgrounds=torch.zeros_like(figures),
         joints_mm=joints,
-        recipe=recipe,
-        generator=torch.Generator().manual_seed(0),
+        focal_px=torch.from_numpy(shards.table["focal_px"][rows]).float(),
     )
+    geometry = replace(FULL, strength=0.0, background_share=0.0, shift_std=0.0, zoom_std=0.0)
+    images, masks_diff, turned = augmented(batch, geometry, generator=torch.Generator().manual_seed(0))
+    inner = slice(6, -6)  # at the border, where the picture repeats
+    torch.testing.assert_close(masks_diff[..., inner, inner], images[:, :1, inner, inner])
     depth = torch.from_numpy(shards.table["depth_mm"][rows]).float()[:, None]
     focal = torch.from_numpy(shards.table["focal_px"][rows]).float()[:, None]
 
@@ -165,15 +173,11 @@ def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
     shards = CropShards.open(crops)
     rows = shards.rows(subjects=[1])[:4]
 
-    def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return augmented_batch(
-            images=images_to_tensor(shards.images[rows]),
-            masks=images_to_tensor(shards.masks[rows][..., None]),
-            backgrounds=images_to_tensor(shards.backgrounds[rows]),
-            joints_mm=torch.from_numpy(shards.table["joints_mm"][rows]).float(),
-            recipe=EVERYTHING,
-            generator=torch.Generator().manual_seed(seed),
+    def batch(seed: int) -> tuple[torch.Tensor, ...]:
+        loaded = load_pose_batch(
+            shards, rows, shards.table["joints_mm"][rows].astype(np.float32), device=torch.device("cpu")
         )
+        return augmented(loaded, FULL, generator=torch.Generator().manual_seed(seed))
 
     for one, same, other in zip(batch(0), batch(0), batch(1), strict=True):
         assert torch.equal(one, same)
@@ -183,7 +187,7 @@ def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
 def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, tmp_path: Path) -> None:
     table = CropShards.open(crops).table
     rows = {name: split_labels(table, subjects=s).train for name, s in (("cnn_s1", [1]), ("cnn_all", [1, 5]))}
-    recipe = replace(PLAIN, steps=2, mirror=True)
+    recipe = replace(PLAIN, steps=2, augmentation=replace(PLAIN.augmentation, mirror=True))
     states = train_cnns(
         crops=crops, rows=rows, recipe=recipe, seed=0, precision="32-true", device="cpu",
         scratch=tmp_path / "scratch", curves=tmp_path / "curves.csv",
@@ -208,14 +212,6 @@ def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp
             crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)), recipe=replace(PLAIN, steps=1),
             seed=0, precision="32-true", device="cpu", scratch=tmp_path, curves=tmp_path / "curves.csv",
         )  # fmt: skip
-
-
-def test_merged_curves_keep_every_row_under_its_name(tmp_path: Path) -> None:
-    files = {name: tmp_path / f"{name}.csv" for name in ("one", "two")}
-    files["one"].write_text("step,total\n1,0.5\n2,0.25\n")
-    files["two"].write_text("step,total\n1,0.75\n")
-    merge_curves(files, tmp_path / "all.csv")
-    assert (tmp_path / "all.csv").read_text() == "network,step,total\none,1,0.5\none,2,0.25\ntwo,1,0.75\n"
 
 
 def test_everything_survives_the_file_and_predictions_to_the_bit(crops: Path, tmp_path: Path) -> None:
@@ -289,7 +285,9 @@ def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_
     write_prior_poses(tmp_path / "prior_poses", "train", poses)
     sections = {
         "controls": Controls(steps=2, batch_size=4, warmup_steps=1),
+        "augmentation": AugmentationParams(),
         "labels": Labels(),
+        "held_out": HeldOut(),
         "training": Training(threads=1),
         "seed": 0,
     }

@@ -170,7 +170,7 @@ def test_bad_names_and_files_are_refused(tmp_path):
         ParamsError, match=r"encdec.arm: value 'nerf': one of rhodin, explicit, sync, .*thesis, scratch"
     ):
         make_encoder_decoder(arm="nerf", crop_size_px=32, track="rgb")
-    with pytest.raises(ParamsError, match=r"encdec.track: value 'depth'"):
+    with pytest.raises(ParamsError, match=r"training.track: value 'depth'"):
         make_encoder_decoder(arm="rhodin", crop_size_px=32, track="depth")
     with pytest.raises(ParamsError, match="multiple of 16"):
         make_encoder_decoder(arm="rhodin", crop_size_px=40, track="rgb")

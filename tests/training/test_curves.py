@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from geobody.training.curves import CurveWriter
+from geobody.training.curves import CurveWriter, merge_curves
 
 
 def test_rows_and_their_text_agree(tmp_path):
@@ -25,3 +27,11 @@ def test_other_terms_are_refused(tmp_path):
     writer.write(1, {"total": 1.0})
     with pytest.raises(ValueError, match="terms changed"):
         writer.write(2, {"mask": 1.0})
+
+
+def test_merged_curves_keep_every_row_under_its_name(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.csv" for name in ("one", "two")}
+    files["one"].write_text("step,total\n1,0.5\n2,0.25\n")
+    files["two"].write_text("step,total\n1,0.75\n")
+    merge_curves(files, tmp_path / "all.csv", column="network")
+    assert (tmp_path / "all.csv").read_text() == "network,step,total\none,1,0.5\none,2,0.25\ntwo,1,0.75\n"

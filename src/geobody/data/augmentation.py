@@ -132,13 +132,48 @@ def roll_images(images: Tensor, angles: Tensor, *, padding: str = "border") -> T
     A point at pixel offset d from the centre moves to R_2(angle) d, in x right, y down. What comes from
     outside is the nearest border pixel, or 0 with ``padding="zeros"`` (for masks).
     """
+    return move_images(images, angles=angles, padding=padding)
+
+
+def move_images(
+    images: Tensor,
+    *,
+    angles: Tensor,
+    shift_px: Tensor | None = None,
+    zoom: Tensor | None = None,
+    padding: str = "border",
+) -> Tensor:
+    """Images (B,C,S,S) centred on the pixel ``shift_px`` (B,2) beside their centre, then zoomed and rolled.
+
+    A point at offset d from the centre moves to zoom R_2(angle) (d - shift), in x right, y down; padding as in
+    ``roll_images``.
+    """
     angles = angles.to(images.device, torch.float32)
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    back = torch.stack([cos, sin, zero, -sin, cos, zero], -1).view(-1, 2, 3)  # target offset -> source offset
+    scale = torch.ones_like(angles) if zoom is None else 1.0 / zoom.to(images.device, torch.float32)
+    zero = angles.new_zeros(len(angles), 2)
+    # In units of half the distance between the outermost pixel centres, as affine_grid counts.
+    shift = zero if shift_px is None else shift_px.to(zero) * (2.0 / (images.shape[-1] - 1))
+    cos, sin = scale * angles.cos(), scale * angles.sin()
+    back = torch.stack([cos, sin, shift[:, 0], -sin, cos, shift[:, 1]], -1).view(-1, 2, 3)  # target -> source
     with torch.autocast(images.device.type, enabled=False):
         # align_corners: pixel centres at integers, the centre of rotation at (S-1)/2.
         grid = F.affine_grid(back, list(images.shape), align_corners=True)
         return F.grid_sample(images.float(), grid, padding_mode=padding, align_corners=True)
+
+
+def aim_matrices(shift_px: Tensor, focal_px: Tensor) -> Tensor:
+    """Rotations (B,3,3) from a crop's frame to that of the crop centred ``shift_px`` (B,2) beside its centre.
+
+    About y, then about x, so that the ray through that pixel becomes the optical axis; ``focal_px`` (B,).
+    """
+    x, y = shift_px.unbind(-1)
+    yaw, pitch = torch.atan2(x, focal_px), torch.atan2(y, torch.hypot(focal_px, x))
+    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+    c, s = yaw.cos(), yaw.sin()
+    about_y = torch.stack([c, zero, -s, zero, one, zero, s, zero, c], -1).view(-1, 3, 3)
+    c, s = pitch.cos(), pitch.sin()
+    about_x = torch.stack([one, zero, zero, zero, c, -s, zero, s, c], -1).view(-1, 3, 3)
+    return about_x @ about_y
 
 
 def _recolour_patches(

@@ -90,6 +90,11 @@ class CropShards:
         """Side of a crop, in pixels."""
         return int(self.images.shape[1])
 
+    @property
+    def train_subjects(self) -> list[int]:
+        """Subjects of the training split, ascending."""
+        return [int(subject) for subject in np.unique(self.table["subject"][self.rows(split="train")])]
+
     def rows(
         self,
         *,

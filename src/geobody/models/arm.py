@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from geobody.errors import DataError, ParamsError
 from geobody.losses import FeatureLoss
+from geobody.models.tracks import network_input
 
 N_POINTS = 200
 N_APPEARANCE = 128
@@ -132,7 +133,7 @@ class EncoderDecoder(nn.Module, ABC):
 
         "rgb" are the images; in "masked" the background is black.
         """
-        return images * masks_diff if self.track == "masked" else images
+        return network_input(images, masks_diff, track=self.track)
 
     @abstractmethod
     def encode(self, images: Tensor) -> Latent:

@@ -17,6 +17,7 @@ from geobody.errors import DataError
 from geobody.models.mean_body import MeanBody
 from geobody.models.pose_cnn import PoseCNN, images_to_tensor
 from geobody.models.pose_scale import N_JOINTS
+from geobody.models.tracks import network_input
 from geobody.training.checkpoint import load_weights, save_weights
 
 PREDICTION_BATCH: Final = 256
@@ -72,27 +73,41 @@ def load_cnn(path: Path, name: str) -> PoseCNN:
     return network.eval()
 
 
-def predict_cnn(path: Path, name: str, images: np.ndarray, *, device: str = "cpu") -> np.ndarray:
+def predict_cnn(
+    path: Path, name: str, images: np.ndarray, masks_diff: np.ndarray | None = None, *, device: str = "cpu"
+) -> np.ndarray:
     """(N,17,3) float32 joints in mm, root-centred, crop frame, of ``images`` (N,S,S,3) uint8 RGB.
 
-    ``name`` is "cnn_s1" or "cnn_all". Raises DataError if ``path`` does not hold that CNN, or holds
-    one for crops of another size.
+    ``name`` is "cnn_s1" or "cnn_all"; ``masks_diff`` as in ``apply_cnn``. Raises DataError if ``path`` does
+    not hold that CNN, or holds one for crops of another size.
     """
     network = load_cnn(path, name)
     size = network.crop_size_px
     if images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise DataError(path, f"takes images (N,{size},{size},3), these are {images.shape}", _CURE)
-    return apply_cnn(network, images, device=device)
+    return apply_cnn(network, images, masks_diff, device=device)
 
 
 @torch.no_grad()
-def apply_cnn(network: PoseCNN, images: np.ndarray, *, device: str = "cpu") -> np.ndarray:
-    """(N,17,3) float32 joints in mm of ``images`` (N,S,S,3) uint8; puts the network into evaluation mode."""
+def apply_cnn(
+    network: PoseCNN, images: np.ndarray, masks_diff: np.ndarray | None = None, *, device: str = "cpu"
+) -> np.ndarray:
+    """(N,17,3) float32 joints in mm of ``images`` (N,S,S,3) uint8; puts the network into evaluation mode.
+
+    ``masks_diff`` (N,S,S) uint8 are the difference masks, which a network of the track "masked" needs.
+    """
+    if network.track == "masked" and masks_diff is None:
+        raise ValueError("a network of the track 'masked' needs the difference masks")
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    parts = [
-        network(images_to_tensor(images[start : start + PREDICTION_BATCH], device)).cpu()
-        for start in range(0, len(images), PREDICTION_BATCH)
-    ]
+    parts = []
+    for start in range(0, len(images), PREDICTION_BATCH):
+        some = slice(start, start + PREDICTION_BATCH)
+        seen = images_to_tensor(images[some], device)
+        if masks_diff is not None:
+            seen = network_input(
+                seen, images_to_tensor(masks_diff[some][..., None], device), track=network.track
+            )
+        parts.append(network(seen).cpu())
     return torch.cat(parts).numpy() if parts else np.zeros((0, N_JOINTS, 3), dtype=np.float32)
 
 

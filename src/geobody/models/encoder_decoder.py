@@ -15,6 +15,7 @@ from geobody.models.explicit import Explicit
 from geobody.models.residual_encoder import Scratch
 from geobody.models.sync import ExplicitSync, Sync, ViewSynthesisSync
 from geobody.models.thesis import ThesisNetwork
+from geobody.models.tracks import require_track
 from geobody.models.view_synthesis import ViewSynthesis
 from geobody.progress import progress
 from geobody.training.checkpoint import load_weights
@@ -23,7 +24,6 @@ ARMS: dict[str, type[EncoderDecoder]] = {
     kind.arm: kind
     for kind in (ViewSynthesis, Explicit, Sync, ViewSynthesisSync, ExplicitSync, ThesisNetwork, Scratch)
 }
-TRACKS = ("rgb", "masked")
 INFERENCE_BATCH = 64
 
 
@@ -31,9 +31,7 @@ def make_encoder_decoder(*, arm: str, crop_size_px: int, track: str) -> EncoderD
     """Returns the arm called ``arm``, channels last; raises ``ParamsError`` for an unknown arm or track."""
     if arm not in ARMS:
         raise ParamsError(f"params.yaml: encdec.arm: value {arm!r}: one of {', '.join(ARMS)}")
-    if track not in TRACKS:
-        raise ParamsError(f"params.yaml: encdec.track: value {track!r}: one of {', '.join(TRACKS)}")
-    network = ARMS[arm](crop_size_px=crop_size_px, track=track)
+    network = ARMS[arm](crop_size_px=crop_size_px, track=require_track(track))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

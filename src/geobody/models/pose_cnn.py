@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from geobody.models.pose_scale import N_JOINTS, PoseScale
+from geobody.models.tracks import require_track
 
 TOTAL_STRIDE = 16
 
@@ -48,8 +49,10 @@ class PoseCNN(nn.Module):
         channels: Sequence[int] = (32, 64, 64, 128, 128, 256),
         feature_channels: int = 128,
         dropout: float = 0.0,
+        track: str = "rgb",
     ) -> None:
         super().__init__()
+        self.track = require_track(track)
         if crop_size_px % TOTAL_STRIDE:
             raise ValueError(f"crop_size_px {crop_size_px}: a multiple of {TOTAL_STRIDE}")
         if len(channels) != 6:
@@ -73,7 +76,7 @@ class PoseCNN(nn.Module):
         self.scale = PoseScale()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B,17,3) mm; ``images`` (B,3,S,S) RGB in [0,1]."""
+        """(B,17,3) mm; ``images`` (B,3,S,S) RGB in [0,1], as ``track`` has them (see ``models.tracks``)."""
         features = self.neck(self.blocks(self.stem((images - 0.5) / 0.25)))
         standardised = self.head(self.dropout(features.flatten(1)))
         return self.scale(standardised.unflatten(1, (N_JOINTS, 3)))

@@ -10,18 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geobody.data.augmentation import augment, draw_turns, roll_images, roll_matrices, shuffle_backgrounds
 from geobody.data.crops import CropShards
-from geobody.data.mirroring import mirror_images, mirror_joints
-from geobody.models.pose_cnn import PoseCNN, images_to_tensor
+from geobody.models.pose_batches import Augmentation, augmented, load_pose_batch
+from geobody.models.pose_cnn import PoseCNN
+from geobody.models.tracks import network_input
 from geobody.parallel import in_parallel
+from geobody.training.curves import merge_curves
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
 
 
 @dataclass(frozen=True)
 class CnnRecipe:
-    """How a control CNN is trained; keys and units as in ``params.yaml: controls``."""
+    """How a control CNN is trained; keys and units as in ``params.yaml: controls``, the last but one as in
+    ``augmentation``, the last as in ``training``."""
 
     steps: int
     batch_size: int
@@ -30,42 +32,8 @@ class CnnRecipe:
     warmup_steps: int
     clip_norm: float
     dropout: float
-    augmentation_strength: float
-    background_share: float
-    turn_deg: float
-    mirror: bool
-
-
-def augmented_batch(
-    *,
-    images: Tensor,
-    masks: Tensor,
-    backgrounds: Tensor,
-    joints_mm: Tensor,
-    recipe: CnnRecipe,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """A training batch as the network sees it: images (B,3,S,S) in [0,1] and joints (B,17,3) in mm.
-
-    Some people move in front of another's background; colours change, the person's apart from the
-    room's (``masks`` (B,1,S,S) tell them apart); the camera rolls; half of the images are mirrored,
-    joints with them.
-    """
-    count = len(images)
-    if recipe.background_share > 0:
-        images = shuffle_backgrounds(
-            images, masks, backgrounds, generator=generator, probability=recipe.background_share
-        )
-    images = augment(images, masks, generator=generator, strength=recipe.augmentation_strength)
-    if recipe.turn_deg > 0:
-        angles = draw_turns(count, std_deg=recipe.turn_deg, generator=generator).to(images.device)
-        images = roll_images(images, angles)
-        joints_mm = joints_mm @ roll_matrices(angles).transpose(1, 2)
-    if recipe.mirror:
-        which = (torch.rand(count, generator=generator) < 0.5).to(images.device)
-        images = mirror_images(images, which)
-        joints_mm = mirror_joints(joints_mm, which)
-    return images, joints_mm
+    augmentation: Augmentation
+    track: str
 
 
 def train_cnn(
@@ -90,20 +58,18 @@ def train_cnn(
     fabric = make_fabric(precision=precision, threads=threads, device=device)
     joints_mm = shards.table["joints_mm"].astype(np.float32)
     with seeded(seed, "control CNN"):
-        network = PoseCNN(crop_size_px=shards.crop_size_px, dropout=recipe.dropout)
+        network = PoseCNN(crop_size_px=shards.crop_size_px, dropout=recipe.dropout, track=recipe.track)
     network.scale.set_from(joints_mm[rows])
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_step(batch: Batch) -> Mapping[str, Tensor]:
         with torch.autocast(fabric.device.type, enabled=False):
-            images, target = augmented_batch(
-                images=images_to_tensor(shards.images[batch.rows], fabric.device),
-                masks=images_to_tensor(shards.masks[batch.rows][..., None], fabric.device),
-                backgrounds=images_to_tensor(shards.backgrounds[batch.rows], fabric.device),
-                joints_mm=torch.from_numpy(joints_mm[batch.rows]).to(fabric.device),
-                recipe=recipe,
+            images, masks_diff, target = augmented(
+                load_pose_batch(shards, batch.rows, joints_mm[batch.rows], device=fabric.device),
+                recipe.augmentation,
                 generator=batch.generator,
             )
+            images = network_input(images, masks_diff, track=recipe.track)
         predicted = network(images.contiguous(memory_format=torch.channels_last))
         distance = (predicted.detach() - target).norm(dim=-1).mean()
         return {"total": network.scale.loss(predicted, target), "mpjpe_17_mm": distance}
@@ -150,7 +116,7 @@ def train_cnns(
         },
     )  # fmt: skip
     states = list(in_parallel(train, rows, total=len(rows), desc="control CNNs", jobs=len(rows)))
-    merge_curves(files, curves)
+    merge_curves(files, curves, column="network")
     return dict(zip(rows, states, strict=True))
 
 
@@ -163,14 +129,3 @@ def _train_named(
     settings: Mapping[str, Any],
 ) -> dict[str, Tensor]:
     return train_cnn(name=name, rows=rows[name], scratch=scratch / name, curves=curves[name], **settings)
-
-
-def merge_curves(files: Mapping[str, Path], merged: Path) -> None:
-    """Writes the rows of CSV ``files`` of equal columns to one CSV with their names in ``network``."""
-    lines: list[str] = []
-    for name, file in files.items():
-        header, *values = file.read_text().splitlines()
-        lines = lines or [f"network,{header}"]
-        lines += [f"{name},{value}" for value in values]
-    merged.parent.mkdir(parents=True, exist_ok=True)
-    merged.write_text("\n".join(lines) + "\n")

@@ -5,7 +5,7 @@ view is turned into the others by the known rotations and put at their roots, so
 never saw judges it. No theta, no beta and no pose but the labels' enters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,14 @@ class BodyObjective:
         return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self.device)
 
 
-def training_views(shards: CropShards, *, held_out: np.ndarray) -> np.ndarray:
-    """Rows (I,C) of the training split's complete instants, without those of the rows ``held_out``."""
-    views = shards.views(split="train")
+def training_views(
+    shards: CropShards, *, held_out: np.ndarray, subjects: Sequence[int] | None = None
+) -> np.ndarray:
+    """Rows (I,C) of the training split's complete instants, without those of the rows ``held_out``.
+
+    Of ``subjects`` alone when they are given.
+    """
+    views = shards.views(split="train", subjects=subjects)
     instant = shards.table["instant"]
     return views[~np.isin(instant[views[:, 0]], instant[held_out])]
 
@@ -183,6 +188,7 @@ def train_regressor(
     lapp: np.ndarray,
     labelled: np.ndarray,
     held_out: np.ndarray,
+    subjects: Sequence[int] | None,
     body: BodyModel,
     joint_body: BodyModel,
     prior: PosePrior,
@@ -197,11 +203,12 @@ def train_regressor(
     """A regressor trained on the crops' training split, and what rebuilds it.
 
     ``labelled`` are the rows whose joints may be used. Of all other rows only embeddings, cameras
-    and masks are read; of the test split, and of the instants of the rows ``held_out``, nothing.
+    and masks are read; of the test split, and of the instants of the rows ``held_out``, nothing;
+    nor of anybody but ``subjects`` when they are given.
     ``joint_body`` gives the joints of ``body`` alone. Writes the CSV ``curves``.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
-    views = training_views(shards, held_out=held_out)
+    views = training_views(shards, held_out=held_out, subjects=subjects)
     if len(views) == 0:
         raise DataError("data/crops", "has no instant that every camera saw", "run `dvc repro crops`")
     config: dict[str, Any] = {

@@ -33,3 +33,14 @@ class CurveWriter:
         self.text += row
         with self.path.open("a") as file:
             file.write(row)
+
+
+def merge_curves(files: Mapping[str, Path], merged: Path, *, column: str) -> None:
+    """Writes the rows of CSV ``files`` of equal columns to one CSV, with their names in a first ``column``."""
+    lines: list[str] = []
+    for name, file in files.items():
+        header, *values = file.read_text().splitlines()
+        lines = lines or [f"{column},{header}"]
+        lines += [f"{name},{value}" for value in values]
+    merged.parent.mkdir(parents=True, exist_ok=True)
+    merged.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,226 @@
+"""Training of encoder and pose head as one: on labels, then on what several views agree on as well.
+
+``fine_tuned`` sees the labelled images alone. ``semi_supervised`` goes on in rounds: the network predicts every
+unlabelled view of the training subjects, the predictions of an instant are fused and fitted to its silhouettes
+(``geobody.multiview``), and the network trains on labels and fits together. Of the unlabelled people it reads images,
+masks, cameras, and which images show the same person and instant; never a joint.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geobody.data.crops import CropShards
+from geobody.models.arm import EncoderDecoder
+from geobody.models.encoder_decoder import embed
+from geobody.models.pose_batches import Augmentation, augmented, load_pose_batch
+from geobody.models.pose_head import EquivariantPoseHead
+from geobody.models.pose_network import PoseNetwork, predict_rows
+from geobody.multiview.fitting import PICTURE_PX, FitRecipe, fit_skeletons, meeting_points, small_masks
+from geobody.multiview.fusion import to_crops
+from geobody.multiview.limbs import fit_radii
+from geobody.progress import progress
+from geobody.training.curves import merge_curves
+from geobody.training.determinism import make_fabric, seeded
+from geobody.training.loop import Batch, RowSampler, fit
+
+RADII_IMAGES = 200
+"""Labelled images that the limbs' thickness is fitted to, at most."""
+
+
+@dataclass(frozen=True)
+class TuningRecipe:
+    """How encoder and head are trained; keys and units as in ``params.yaml: tuning``."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    clip_norm: float
+    rounds: int
+    first_share: float
+    labelled_share: float
+    ridge: float
+    silhouettes: bool
+    augmentation: Augmentation
+
+    def steps_of_rounds(self, *, semi_supervised: bool) -> list[int]:
+        """Steps on labels alone, and then of each round; they add up to ``steps``."""
+        if not semi_supervised:
+            return [self.steps]
+        first = round(self.first_share * self.steps)
+        ends = np.linspace(first, self.steps, self.rounds + 1).round().astype(int)
+        return [first, *np.diff(ends).tolist()]
+
+
+def tune(
+    arm: EncoderDecoder,
+    *,
+    crops: CropShards,
+    labelled: NDArray[np.int64],
+    unlabelled_views: NDArray[np.int64],
+    recipe: TuningRecipe,
+    seed: int,
+    precision: str,
+    threads: int,
+    device: str,
+    scratch: Path,
+    curves: Path,
+) -> PoseNetwork:
+    """The pose network of ``arm``, trained in place on the joints of rows ``labelled`` (N,), in evaluation mode.
+
+    ``unlabelled_views`` (I,C) are the crops of other people's instants, for the rounds; empty for ``fine_tuned``.
+    The head of an arm that was trained starts from the solution for its embeddings. Writes the CSV ``curves``,
+    with the round in its first column, and resumes from ``scratch``.
+    """
+    fabric = make_fabric(precision=precision, threads=threads, device=device)
+    labels_mm = np.zeros((len(crops), *crops.table["joints_mm"].shape[1:]), np.float32)
+    labels_mm[labelled] = crops.table["joints_mm"][labelled]
+    with seeded(seed, "pose network"):
+        network = PoseNetwork(arm)
+    network.scale.set_from(labels_mm[labelled])
+    if arm.trained:
+        network.start_from(_solved(arm, crops, labelled, labels_mm, ridge=recipe.ridge))
+    network.arm.requires_grad_(True)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.freeze_unused(torch.rand(2, 3, crops.crop_size_px, crops.crop_size_px))
+    rounds = recipe.steps_of_rounds(semi_supervised=len(unlabelled_views) > 0)
+    files: dict[str, Path] = {}
+    for number, steps in enumerate(rounds):
+        name = f"round {number}"
+        rows = labelled
+        if number:
+            file = scratch / f"fits_{number}.npy"
+            if not file.exists():
+                fits = multiview_labels(
+                    network, crops, views=unlabelled_views, labelled=labelled, labels_mm=labels_mm,
+                    silhouettes=recipe.silhouettes, device=fabric.device,
+                )  # fmt: skip
+                _save(file, fits)
+            labels_mm[unlabelled_views] = np.load(file)
+            rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share)
+        files[str(number)] = scratch / f"curves_{number}.csv"
+        fit(
+            modules={"pose_network": network},
+            loss_step=_loss_step(network, crops, labels_mm, recipe=recipe, fabric=fabric),
+            sampler=RowSampler(rows, recipe.batch_size, seed),
+            steps=steps,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            warmup_steps=min(recipe.warmup_steps, steps - 1),
+            clip_norm=recipe.clip_norm,
+            seed=seed + number,
+            fabric=fabric,
+            scratch=scratch,
+            curves=files[str(number)],
+            desc=f"pose network, {name}",
+        )
+    merge_curves(files, curves, column="round")
+    return network
+
+
+def multiview_labels(
+    network: PoseNetwork,
+    crops: CropShards,
+    *,
+    views: NDArray[np.int64],
+    labelled: NDArray[np.int64],
+    labels_mm: NDArray[np.float32],
+    silhouettes: bool,
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Joints (I,C,17,3), mm, crop frames, of the instants ``views`` (I,C): fused, and fitted to their silhouettes.
+
+    The limbs' thickness comes from the ``labelled`` rows of ``labels_mm`` (N,17,3). Person by person, since lengths and
+    thicknesses are theirs.
+    """
+    predicted = predict_rows(network, crops, views.reshape(-1), device=device).view(*views.shape, 17, 3)
+    some = labelled[np.unique(np.linspace(0, len(labelled) - 1, RADII_IMAGES).astype(int))]
+    roots = crops.root_crop_mm(some)[:, None].astype(np.float32)  # of labelled images alone
+    radii = fit_radii(
+        torch.from_numpy(labels_mm[some] + roots), small_masks(crops.masks[some]), _focal(crops, some)
+    )
+    fitted = np.zeros(predicted.shape, np.float32)
+    subjects = crops.table["subject"][views[:, 0]]
+    recipe = FitRecipe() if silhouettes else FitRecipe(steps=0)
+    for subject in progress(np.unique(subjects), desc="fits to silhouettes"):
+        chosen = np.flatnonzero(subjects == subject)
+        rows = views[chosen]
+        rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows].astype(np.float32))
+        centres = meeting_points(crops.table["centre_world_mm"][rows], crops.table["R_world_to_crop"][rows])
+        joints, _ = fit_skeletons(
+            predicted[chosen],
+            R_world_to_crop=rotations,
+            centre_crop_mm=torch.from_numpy(centres.astype(np.float32)),
+            focal_px=_focal(crops, rows),
+            masks=small_masks(crops.masks[rows.reshape(-1)]).view(*rows.shape, PICTURE_PX, PICTURE_PX),
+            log_radii=radii,
+            recipe=recipe,
+        )
+        fitted[chosen] = to_crops(joints, rotations).numpy()
+    return fitted
+
+
+def mixed_rows(
+    labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, share: float
+) -> NDArray[np.int64]:
+    """Rows of an epoch: every unlabelled one, and labelled ones repeated until they are ``share`` of it."""
+    count = round(share / (1.0 - share) * len(unlabelled))
+    return np.concatenate([np.resize(labelled, max(count, 1)), unlabelled])
+
+
+def _loss_step(
+    network: PoseNetwork,
+    crops: CropShards,
+    labels_mm: NDArray[np.float32],
+    *,
+    recipe: TuningRecipe,
+    fabric: Fabric,
+) -> Callable[[Batch], Mapping[str, Tensor]]:
+    def loss_step(batch: Batch) -> Mapping[str, Tensor]:
+        with torch.no_grad(), torch.autocast(fabric.device.type, enabled=False):
+            images, masks_diff, target = augmented(
+                load_pose_batch(crops, batch.rows, labels_mm[batch.rows], device=fabric.device),
+                recipe.augmentation,
+                generator=batch.generator,
+            )
+            seen = network.arm.network_input(images, masks_diff)
+        predicted = network(seen.contiguous(memory_format=torch.channels_last))
+        distance = (predicted.detach() - target).norm(dim=-1).mean()
+        return {"total": network.scale.loss(predicted, target), "mpjpe_17_mm": distance}
+
+    return loss_step
+
+
+def _solved(
+    arm: EncoderDecoder,
+    crops: CropShards,
+    labelled: NDArray[np.int64],
+    labels_mm: NDArray[np.float32],
+    *,
+    ridge: float,
+) -> EquivariantPoseHead:
+    head = EquivariantPoseHead()
+    head.solve(embed(arm.eval(), crops, labelled)[0], labels_mm[labelled], ridge=ridge)
+    return head
+
+
+def _focal(crops: CropShards, rows: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(crops.table["focal_px"][rows].astype(np.float32)) * (
+        PICTURE_PX / crops.crop_size_px
+    )
+
+
+def _save(path: Path, array: NDArray[np.float32]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    partial.replace(path)

@@ -1,0 +1,139 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crop_fixtures import write_fake_shards
+from geobody.data.crops import CropShards, write_table
+from geobody.data.labels import split_labels
+from geobody.models.encoder_decoder import embed, make_encoder_decoder
+from geobody.models.pose_batches import Augmentation
+from geobody.models.pose_head import apply_pose_head
+from geobody.models.pose_network import PoseNetwork, predict_rows
+from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune
+from geobody.report.pose_report import pose_report
+
+CPU = torch.device("cpu")
+RECIPE = TuningRecipe(
+    steps=60,
+    batch_size=16,
+    learning_rate=3e-3,
+    weight_decay=0.0,
+    warmup_steps=5,
+    clip_norm=10.0,
+    rounds=2,
+    first_share=0.5,
+    labelled_share=0.25,
+    ridge=1e-2,
+    silhouettes=True,
+    augmentation=Augmentation(
+        strength=0.0, background_share=0.0, turn_deg=0.0, shift_std=0.0, zoom_std=0.0, mirror=False
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fake_shards(tmp_path_factory.mktemp("tuning") / "crops", frames=3)
+
+
+def train(
+    crops: Path, folder: Path, *, unlabelled: tuple[int, ...] = (), arm: str = "scratch", **changes: object
+) -> PoseNetwork:
+    shards = CropShards.open(crops)
+    torch.manual_seed(0)
+    return tune(
+        make_encoder_decoder(arm=arm, crop_size_px=32, track="rgb"),
+        crops=shards,
+        labelled=split_labels(shards.table, subjects=[1]).train,
+        unlabelled_views=shards.views(subjects=unlabelled),
+        recipe=replace(RECIPE, **changes),
+        seed=0,
+        precision="32-true",
+        threads=1,
+        device="cpu",
+        scratch=folder / "scratch",
+        curves=folder / "curves.csv",
+    )
+
+
+def same(one: PoseNetwork, other: PoseNetwork) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_steps_of_rounds_add_up() -> None:
+    assert RECIPE.steps_of_rounds(semi_supervised=False) == [60]
+    assert RECIPE.steps_of_rounds(semi_supervised=True) == [30, 15, 15]
+    assert sum(replace(RECIPE, steps=101, rounds=3).steps_of_rounds(semi_supervised=True)) == 101
+
+
+def test_an_epoch_has_every_unlabelled_row_and_the_share_of_labelled_ones() -> None:
+    rows = mixed_rows(np.arange(5), np.arange(10, 40), share=0.25)
+    assert (rows < 10).sum() == 10
+    assert set(rows) == {*range(5), *range(10, 40)}
+
+
+@pytest.mark.parametrize("arm", ["scratch", "rhodin"])
+def test_labelled_images_are_learned_by_heart(arm: str, crops: Path, tmp_path: Path) -> None:
+    network = train(crops, tmp_path, arm=arm, steps=120)
+    shards = CropShards.open(crops)
+    rows = split_labels(shards.table, subjects=[1]).train
+    truth = shards.table["joints_mm"][rows]
+    found = network(torch.from_numpy(shards.images[rows]).float().div(255).movedim(3, 1)).detach().numpy()
+    blind = np.broadcast_to(truth.mean(0), truth.shape)
+    assert pose_report(found, truth)["mpjpe_17_mm"] < 0.5 * pose_report(blind, truth)["mpjpe_17_mm"]
+    points, _ = embed(network.arm, shards, rows)  # what later stages have: the encoder and the head apart
+    np.testing.assert_allclose(apply_pose_head(network.head(), points), found, atol=0.5)
+
+
+def test_nothing_is_read_of_unlabelled_joints_nor_of_anybody_else(crops: Path, tmp_path: Path) -> None:
+    """Another set in which all joints but S1's are NaN, and all images but S1's and S5's are others."""
+    other = write_fake_shards(tmp_path / "crops", frames=3)
+    table = CropShards.open(other).table
+    joints, roots = table["joints_mm"].copy(), table["root_world_mm"].copy()
+    joints[table["subject"] != 1], roots[table["subject"] != 1] = np.nan, np.nan
+    for name in ("images", "backgrounds", "masks", "masks_diff"):
+        array = np.load(other / f"{name}.npy", mmap_mode="r+")
+        array[table["subject"] > 5] = 255 - array[table["subject"] > 5]
+        array.flush()
+    write_table(other, {**table, "joints_mm": joints, "root_world_mm": roots})
+    steps = {"steps": 12, "warmup_steps": 1, "unlabelled": (5,)}
+    assert same(train(crops, tmp_path / "first", **steps), train(other, tmp_path / "second", **steps))
+
+
+def test_the_rounds_change_the_network_and_a_finished_training_goes_on_from_its_files(
+    crops: Path, tmp_path: Path
+) -> None:
+    steps = {"steps": 12, "warmup_steps": 1}
+    alone = train(crops, tmp_path / "alone", **steps)
+    first = train(crops, tmp_path / "first", unlabelled=(5, 6), **steps)
+    fits = np.load(tmp_path / "first/scratch/fits_1.npy")
+    again = train(crops, tmp_path / "first", unlabelled=(5, 6), **steps)
+    assert same(first, again)
+    assert not same(alone, first)
+    assert fits.shape == (2 * 2 * 3, 4, 17, 3)
+    assert np.isfinite(fits).all()
+    header, *rows = (tmp_path / "first/curves.csv").read_text().splitlines()
+    assert header == "round,step,total,mpjpe_17_mm"
+    assert [row.split(",")[:2] for row in rows] == [["0", "6"], ["1", "3"], ["2", "3"]]
+
+
+def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
+    shards = CropShards.open(crops)
+    torch.manual_seed(0)
+    network = PoseNetwork(make_encoder_decoder(arm="scratch", crop_size_px=32, track="rgb"))
+    found = predict_rows(network, shards, np.arange(5), device=CPU)
+    assert found.shape == (5, 17, 3)
+    assert (found[:, 0] == 0).all()
+    labels = np.zeros((len(shards), 17, 3), np.float32)
+    rows = shards.rows(subjects=[1])
+    labels[rows] = shards.table["joints_mm"][rows]
+    fits = multiview_labels(
+        network, shards, views=shards.views(subjects=[5]), labelled=rows, labels_mm=labels, silhouettes=False,
+        device=CPU,
+    )  # fmt: skip
+    turned = np.einsum("icjk,icpj->icpk", shards.table["R_world_to_crop"][shards.views(subjects=[5])], fits)
+    np.testing.assert_allclose(turned, np.broadcast_to(turned[:, :1], turned.shape), atol=1e-2)
