@@ -55,7 +55,7 @@ def repository(copy_of_tiny: Copy, python_m: Run) -> Path:
     mark(repository, 3)
     dvc("exp", "run", "--run-all")
     mark(repository, 0)
-    dvc("exp", "run", "--name", "here", "-S", "pose_head.learning_rate=1e-5")
+    dvc("exp", "run", "--name", "here", "-S", "tuning.learning_rate=1e-5")
     return repository
 
 
@@ -99,10 +99,10 @@ def test_the_workspace_runs_its_own_code(repository: Path) -> None:
 def test_an_exponent_is_a_number_everywhere(repository: Path, python_m: Run) -> None:
     done = python_m(repository, "dvc", "params", "diff", "HEAD", experiment(repository, "here"), "--json")
     ((key, change),) = json.loads(done.stdout)["params.yaml"].items()
-    assert (key, change["old"], change["new"]) == ("pose_head.learning_rate", 1e-3, 1e-5)
+    assert (key, change["old"], change["new"]) == ("tuning.learning_rate", 2.5e-3, 1e-5)
     program = (
         "from pathlib import Path; from geobody.config import load_params;"
-        "print(repr(load_params(Path('params.yaml')).pose_head.learning_rate))"
+        "print(repr(load_params(Path('params.yaml')).tuning.learning_rate))"
     )
     environment = {"PYTHONPATH": str(repository / "src")}
     read = subprocess.check_output(
@@ -129,7 +129,9 @@ def test_metrics_params_and_plots_differ_between_two_revisions(repository: Path,
     here = experiment(repository, "here")
     done = python_m(repository, "dvc", "metrics", "diff", "HEAD", here, "--json")
     changed = json.loads(done.stdout)
-    assert set(changed) == {"metrics/eval.json", "metrics/pose_head.json"}
+    assert set(changed) == {
+        f"metrics/{name}.json" for name in ("embeddings", "eval", "pose_head", "smpl_regressor")
+    }
     change = changed["metrics/eval.json"]["pose.mpjpe_17_mm"]
     assert change["diff"] == pytest.approx(change["new"] - change["old"]) != 0
     curves = "metrics/curves/pose_head.csv"

@@ -25,7 +25,7 @@ from pipeline_types import Run
 from tools.smoke import copy_repository, use_profile
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = {"encdec": 8, "pose_head": 20, "controls": 12, "gan_prior": 20, "smpl_regressor": 10}
+STEPS = {"encdec": 8, "tuning": 9, "controls": 12, "gan_prior": 20, "smpl_regressor": 10}
 LENS = {"k": np.array([[-0.2, 0.05, 0.0]]), "p": np.array([[0.001, -0.001]])}
 
 

@@ -17,10 +17,11 @@ EVERY = set(STAGES)
 TRAININGS = {"encdec", "pose_head", "controls", "gan_prior", "smpl_regressor"}
 NETWORKS = TRAININGS | {"embeddings", "validation", "eval"}
 FROM_CROPS = {"crops", *NETWORKS} - {"gan_prior"}
+FROM_POSE_HEAD = {"pose_head", "embeddings", "smpl_regressor", "validation", "eval"}
 
 # What changes -> stages that are stale at once, and all that run when these give other outputs.
 PARAMS = [
-    ("seed", 1, {"body", "synth", *TRAININGS}, EVERY),
+    ("seed", 1, TRAININGS, NETWORKS),
     ("body.poses", 81, {"body"}, EVERY),
     (
         "body.model",
@@ -45,10 +46,13 @@ PARAMS = [
         "labels.fraction",
         0.5,
         {"pose_head", "controls", "smpl_regressor", "validation"},
-        {"pose_head", "controls", "smpl_regressor", "validation", "eval"},
+        {"controls", *FROM_POSE_HEAD},
     ),
-    ("pose_head.kind", "equivariant", {"pose_head"}, {"pose_head", "validation", "eval"}),
-    ("controls.mirror", False, {"controls"}, {"controls", "validation", "eval"}),
+    ("held_out.subjects", [8], TRAININGS - {"gan_prior"}, NETWORKS - {"gan_prior"}),
+    ("augmentation.mirror", False, {"pose_head", "controls"}, {"controls", *FROM_POSE_HEAD}),
+    ("pose_head.kind", "equivariant", {"pose_head"}, FROM_POSE_HEAD),
+    ("tuning.rounds", 1, {"pose_head"}, FROM_POSE_HEAD),
+    ("controls.dropout", 0.1, {"controls"}, {"controls", "validation", "eval"}),
     (
         "prior.stride",
         2,
@@ -82,7 +86,7 @@ COMMENTS = [
     ("src/geobody/evaluation.py", {"eval"}),
     ("src/geobody/validation.py", {"validation"}),
     ("src/geobody/data/gait.py", {"synth"}),
-    ("src/geobody/losses.py", {"encdec", "embeddings", "validation", "eval"}),
+    ("src/geobody/losses.py", {"encdec", "pose_head", "embeddings", "validation", "eval"}),
     ("src/geobody/models/pose_head_training.py", {"pose_head"}),
     ("src/geobody/training/loop.py", TRAININGS | {"validation", "eval"}),
     ("src/geobody/threads.py", EVERY),
@@ -189,8 +193,8 @@ def test_changes_run_their_stages_alone_and_changing_back_computes_nothing(
 
     (repository / "src/geobody/metrics.py").write_bytes(kept["src/geobody/metrics.py"] + b"# A comment.\n")
     assert repro() == {"crops", "validation", "eval"}
-    set_param(repository / "params.yaml", "pose_head.learning_rate", 1e-5)
-    assert repro() == {"pose_head", "validation", "eval"}
+    set_param(repository / "params.yaml", "tuning.learning_rate", 1e-5)
+    assert repro() == FROM_POSE_HEAD
     set_param(repository / "params.yaml", "eval.view_instants", 19)
     assert repro() == {"eval"}
 
@@ -200,6 +204,6 @@ def test_changes_run_their_stages_alone_and_changing_back_computes_nothing(
         (repository / name).write_bytes(kept[name])
     done = python_m(repository, "dvc", "repro")
     assert computed(done.stdout) == set(), done.stdout
-    assert restored(done.stdout) == {"crops", "pose_head", "validation", "eval"}
+    assert restored(done.stdout) == {"crops", *FROM_POSE_HEAD}
     assert (repository / "dvc.lock").read_bytes() == kept["dvc.lock"]
     assert "up to date" in python_m(repository, "dvc", "repro").stdout

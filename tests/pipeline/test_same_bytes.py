@@ -69,7 +69,7 @@ os.listdir, os.scandir = listdir, scandir
 
 SHORT = {
     "encdec": {"steps": 3, "warmup_steps": 1},
-    "pose_head": {"steps": 20, "warmup_steps": 1},
+    "tuning": {"steps": 9, "warmup_steps": 1},
     "controls": {"steps": 3, "warmup_steps": 1},
     "gan_prior": {"steps": 20, "warmup_steps": 1},
     "smpl_regressor": {"steps": 3, "warmup_steps": 1},

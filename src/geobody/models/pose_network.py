@@ -15,32 +15,55 @@ from geobody.data.mirroring import mirror_images, mirror_joints
 from geobody.models.arm import N_POINTS, EncoderDecoder
 from geobody.models.encoder_decoder import load_views
 from geobody.models.pose_head import EquivariantPoseHead
-from geobody.models.pose_scale import N_JOINTS, PoseScale, zero_root
+from geobody.models.pose_scale import N_JOINTS, PoseScale, without_root, zero_root
 
-UNIT_MM = 150.0
-"""Joints are this times sums of the points, so that weights and points are of order one."""
+START = 1.25 / N_POINTS
+"""Spread of the first weights: a joint's add up to about one, so that a step of all points moves it as it moves one
+output of a linear layer. With larger ones a rate that suits the encoder makes the joints jump."""
 BATCH = 256
 
 
 class PoseNetwork(nn.Module):
     """Crop -> 17 joints in mm, root at zero, crop frame, through the L_3D of ``arm``."""
 
+    unit_mm: Tensor
+
     def __init__(self, arm: EncoderDecoder) -> None:
         super().__init__()
         self.arm = arm
-        self.weight = nn.Parameter(torch.randn(N_JOINTS, N_POINTS) / N_POINTS**0.5)
+        self.weight = nn.Parameter(START * torch.randn(N_JOINTS, N_POINTS))
         self.scale = PoseScale()
+        self.register_buffer("unit_mm", torch.ones(N_JOINTS, 1))
+
+    def set_scale(self, joints_mm: np.ndarray) -> None:
+        """Takes means and spreads of ``joints_mm`` (N,17,3), training labels; each joint's weights count in its spread."""
+        self.scale.set_from(joints_mm)
+        self.unit_mm.copy_(self.scale.std_mm.square().mean(1, keepdim=True).sqrt())
+
+    def start_at_mean(self) -> None:
+        """Makes an untrained encoder's first poses the mean of the labels, nearly."""
+        with torch.no_grad():
+            mean = self.scale.mean_mm / self.unit_mm
+            self.arm.start_points(torch.linalg.pinv(self.weight[1:]) @ mean[1:])
+
+    def loss(self, predicted_mm: Tensor, true_mm: Tensor) -> Tensor:
+        """Mean squared error of (B,17,3) over the joints other than the root, each in units of its spread.
+
+        One unit for the three directions of a joint: they change places when the person turns.
+        """
+        error = (predicted_mm.float() - true_mm.float()) / self.unit_mm
+        return without_root(error).square().mean()
 
     def start_from(self, head: EquivariantPoseHead) -> None:
         """Takes over the weights of a head that was solved for the arm's embeddings."""
         with torch.no_grad():
-            self.weight.copy_(head.weight / UNIT_MM)
+            self.weight.copy_(head.weight / self.unit_mm)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B,17,3) mm of what ``arm.network_input`` gives for crops, (B,3,S,S)."""
         points = self.arm.encode(images).points
         with torch.autocast(images.device.type, enabled=False):
-            return zero_root(UNIT_MM * torch.einsum("jp,bpc->bjc", self.weight, points.float()))
+            return zero_root(torch.einsum("jp,bpc->bjc", self.unit_mm * self.weight, points.float()))
 
     @property
     def head_config(self) -> dict[str, Any]:
@@ -51,7 +74,7 @@ class PoseNetwork(nn.Module):
         """The head alone, for embeddings of the arm."""
         head = EquivariantPoseHead(n_points=N_POINTS)
         with torch.no_grad():
-            head.weight.copy_(UNIT_MM * self.weight.cpu())
+            head.weight.copy_((self.unit_mm * self.weight).cpu())
         return head.eval()
 
     def freeze_unused(self, images: Tensor) -> None:

@@ -85,9 +85,11 @@ def tune(
     labels_mm[labelled] = crops.table["joints_mm"][labelled]
     with seeded(seed, "pose network"):
         network = PoseNetwork(arm)
-    network.scale.set_from(labels_mm[labelled])
+    network.set_scale(labels_mm[labelled])
     if arm.trained:
         network.start_from(_solved(arm, crops, labelled, labels_mm, ridge=recipe.ridge))
+    else:
+        network.start_at_mean()
     network.arm.requires_grad_(True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.freeze_unused(torch.rand(2, 3, crops.crop_size_px, crops.crop_size_px))
@@ -194,7 +196,7 @@ def _loss_step(
             seen = network.arm.network_input(images, masks_diff)
         predicted = network(seen.contiguous(memory_format=torch.channels_last))
         distance = (predicted.detach() - target).norm(dim=-1).mean()
-        return {"total": network.scale.loss(predicted, target), "mpjpe_17_mm": distance}
+        return {"total": network.loss(predicted, target), "mpjpe_17_mm": distance}
 
     return loss_step
 

@@ -2,10 +2,14 @@
 
 from typing import ClassVar, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geobody.models.arm import N_APPEARANCE, N_POINTS, EncoderDecoder, Latent
+
+START_SHARE = 0.3
+"""How much of their first weights points keep that are to start near given ones."""
 
 
 class ResidualArm(EncoderDecoder):
@@ -18,6 +22,12 @@ class ResidualArm(EncoderDecoder):
     def encode(self, images: Tensor) -> Latent:
         points, appearance = self.encoder(images).float().split([3 * N_POINTS, N_APPEARANCE], dim=1)
         return Latent(points.unflatten(1, (N_POINTS, 3)), appearance)
+
+    def start_points(self, points: Tensor) -> None:
+        """Makes L_3D of an untrained encoder ``points`` (200,3), with little about them."""
+        with torch.no_grad():
+            self.encoder.linear.bias[: 3 * N_POINTS] = points.flatten()
+            self.encoder.linear.weight[: 3 * N_POINTS] *= START_SHARE
 
 
 class Scratch(ResidualArm):
