@@ -45,8 +45,15 @@ def poses() -> str:
         for title, row in rows
     ]
     params = load_params(ROOT / "params.yaml")
-    drawn, trained = (f"{p.steps} steps of {p.batch_size} images" for p in (params.encdec, params.controls))
-    lines += ["", f"Trained for {drawn} (encoder-decoder, no labels) and {trained} (each CNN, from scratch)."]
+    sections = (params.encdec, params.tuning, params.controls)
+    drawn, tuned, trained = (f"{p.steps:,} steps of {p.batch_size} images" for p in sections)
+    head = f"{tuned} ({params.pose_head.kind.replace('_', '-')} tuning of encoder and head)"
+    if params.pose_head.kind not in ("fine_tuned", "semi_supervised"):
+        head = f"{params.pose_head.steps:,} steps (head, {params.pose_head.kind})"
+    lines += [
+        "",
+        f"Trained for {drawn} (encoder-decoder, no labels), {head}, and {trained} (each CNN, from scratch).",
+    ]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from geobody.models.arm import N_POINTS, EncoderDecoder
 from geobody.models.encoder_decoder import load_views
 from geobody.models.pose_head import EquivariantPoseHead
 from geobody.models.pose_scale import N_JOINTS, PoseScale, without_root, zero_root
+from geobody.models.residual_encoder import ResidualArm
 
 START = 1.25 / N_POINTS
 """Spread of the first weights: a joint's add up to about one, so that a step of all points moves it as it moves one
@@ -36,12 +37,14 @@ class PoseNetwork(nn.Module):
         self.register_buffer("unit_mm", torch.ones(N_JOINTS, 1))
 
     def set_scale(self, joints_mm: np.ndarray) -> None:
-        """Takes means and spreads of ``joints_mm`` (N,17,3), training labels; each joint's weights count in its spread."""
+        """Takes means and spreads of ``joints_mm`` (N,17,3), training labels; a joint's weights count in its spread."""
         self.scale.set_from(joints_mm)
         self.unit_mm.copy_(self.scale.std_mm.square().mean(1, keepdim=True).sqrt())
 
     def start_at_mean(self) -> None:
         """Makes an untrained encoder's first poses the mean of the labels, nearly."""
+        if not isinstance(self.arm, ResidualArm):
+            raise TypeError(f"arm {self.arm.arm!r} has no points to start with")
         with torch.no_grad():
             mean = self.scale.mean_mm / self.unit_mm
             self.arm.start_points(torch.linalg.pinv(self.weight[1:]) @ mean[1:])
