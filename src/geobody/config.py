@@ -346,7 +346,7 @@ class Tuning(Schedule):
     """Steps in which the learning rate rises; fewer than ``steps``."""
     first_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Share of the steps on labels alone, before the first round of ``semi_supervised``."""
-    rounds: Count = 2
+    rounds: Count = 1
     """How often ``semi_supervised`` predicts, fuses and fits the unlabelled views and trains on what comes out."""
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a round's images that carry labels."""

@@ -51,7 +51,7 @@ PARAMS = [
     ("held_out.subjects", [8], TRAININGS - {"gan_prior"}, NETWORKS - {"gan_prior"}),
     ("augmentation.mirror", False, {"pose_head", "controls"}, {"controls", *FROM_POSE_HEAD}),
     ("pose_head.kind", "equivariant", {"pose_head"}, FROM_POSE_HEAD),
-    ("tuning.rounds", 1, {"pose_head"}, FROM_POSE_HEAD),
+    ("tuning.rounds", 2, {"pose_head"}, FROM_POSE_HEAD),
     ("controls.dropout", 0.1, {"controls"}, {"controls", "validation", "eval"}),
     (
         "prior.stride",
