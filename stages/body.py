@@ -16,7 +16,8 @@ def main(job: Job) -> str:
     from geobody.body.open_body import OpenBodyBuilder
     from geobody.report.metrics_json import write_json
 
-    settings, seed = job.params.body, job.params.seed
+    settings = job.params.body
+    seed = settings.seed
     builder = OpenBodyBuilder(sizes=settings.sizes)
     body = builder.build(bodies=settings.bodies, poses=settings.poses, seed=seed)
     folder = job.outputs["body"]

@@ -21,7 +21,8 @@ def main(job: Job) -> str:
     from geobody.report.metrics_json import write_json
     from geobody.report.people_sheet import Pictures, actions_sheet, bodies_sheet, people_sheet
 
-    synth, seed = job.params.synth, job.params.seed
+    synth = job.params.synth
+    seed = synth.seed
     body, motions = job.inputs["body"], job.inputs["motions"]
     images, masks = job.outputs["images"], job.outputs["masks"]
     subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS)
