@@ -38,7 +38,8 @@ def main() -> None:
     shards = CropShards.open(crops)
     recipe = CnnRecipe(
         **(params.controls.model_dump() | {"steps": STEPS}),
-        augmentation=Augmentation(**params.augmentation.model_dump()),
+        # Crops as they are: how hard the set is, not how well a network bears crops that are off.
+        augmentation=Augmentation(**params.augmentation.model_dump() | {"shift_std": 0.0, "zoom_std": 0.0}),
         track=params.training.track,
     )
     splits = label_splits(shards.table, **params.labels.model_dump())

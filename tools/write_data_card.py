@@ -102,7 +102,7 @@ def convergence(table: Path) -> str:
     return (
         f"{_table(('S9 + S11', 'labels', 'N-MPJPE, mm', 'ratio'), rows)}\n\n"
         f"Here each CNN was trained for {int(steps):,} steps of {batch_size} images, seed {seed} "
-        "(`make convergence`, `metrics/tables/convergence.csv`)."
+        "on crops neither shifted nor scaled (`make convergence`, `metrics/tables/convergence.csv`)."
     )
 
 
