@@ -106,7 +106,7 @@ def tune(
                     silhouettes=recipe.silhouettes, device=fabric.device,
                 )  # fmt: skip
                 _save(file, fits)
-            labels_mm[unlabelled_views] = np.load(file)
+            labels_mm[unlabelled_views] = np.load(file, allow_pickle=False)
             rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share)
         files[str(number)] = scratch / f"curves_{number}.csv"
         fit(
