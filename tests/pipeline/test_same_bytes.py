@@ -79,8 +79,8 @@ SHORT = {
 """Two threads that wait for each other on one core take long over a step."""
 NETWORKS = (
     "encdec",
-    "embeddings",
     "pose_head",
+    "embeddings",
     "controls",
     "gan_prior",
     "smpl_regressor",
