@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crop_fixtures import write_fake_shards
-from geobody.config import Encdec, ParamsView, Training
+from geobody.config import Encdec, HeldOut, ParamsView, Training
 from geobody.data.crops import CropShards
 from geobody.models.encoder_decoder import ARMS
 from geobody.stage import Job
@@ -19,7 +19,7 @@ def play(folder: Path, crops: Path, *, arm: str = "rhodin") -> tuple[dict[str, b
     """What the stage writes, and what validation says and draws of it."""
     folder.mkdir()
     settings = Encdec.model_validate({"arm": arm, "steps": 2, "batch_size": 8, "warmup_steps": 0})
-    sections = {"encdec": settings, "training": Training(threads=1)}
+    sections = {"encdec": settings, "held_out": HeldOut(), "training": Training(threads=1)}
     outputs = {name: folder / file for name, file in {"model": "m.safetensors", "curves": "c.csv"}.items()}
     job = Job("encdec", ParamsView({**sections, "seed": 0}), {"crops": crops}, outputs)
     job.__dict__["scratch"] = folder / "scratch"

@@ -145,7 +145,7 @@ def arguments(world, body, tmp_path, **changes):
     torch.manual_seed(5)  # the prior's weights
     return {
         "recipe": recipe(**changes), "shards": shards, "l3d": l3d, "lapp": lapp,
-        "labelled": shards.rows(subjects=[1]), "held_out": np.arange(0), "body": body,
+        "labelled": shards.rows(subjects=[1]), "held_out": np.arange(0), "subjects": None, "body": body,
         "joint_body": BodyModel(arrays=joints_only(capsule_body())), "prior": PosePrior().freeze(),
         "start": MeanBody(np.zeros(10, np.float32), pose, UPRIGHT), "seed": 0, "precision": "32-true",
         "threads": 1, "device": "cpu", "scratch": tmp_path, "curves": tmp_path / "curves.csv",
@@ -313,6 +313,8 @@ def test_masks_and_embeddings_of_held_out_instants_change_nothing(world, body, t
     views = training_views(shards, held_out=held_out[:1])  # all views of an instant go with one of them
     assert len(views) == len(shards.views(split="train")) - 1
     assert not np.isin(held_out, views).any()
+    of_one = training_views(shards, held_out=held_out[:0], subjects=[1])
+    assert np.array_equal(of_one, shards.views(split="train", subjects=[1]))
 
 
 def test_a_group_whose_instants_no_camera_pair_shares_is_reported_without_overlaps(world, body):
