@@ -21,11 +21,8 @@ def main(job: Job) -> str:
     from geobody.models.pose_cnn_training import CnnRecipe, train_cnns
 
     settings, labels, training = job.params.controls, job.params.labels, job.params.training
-    held_out = job.params.held_out
-    held_out.require_absent(labels.subjects)
     shards = CropShards.open(job.inputs["crops"])
-    known = labels.model_dump() | {"ceiling_subjects": held_out.taught(labels.ceiling_subjects)}
-    splits = label_splits(shards.table, **known)
+    splits = label_splits(shards.table, **job.params.held_out.labels(labels))
     joints_mm = shards.table["joints_mm"].astype(np.float32)
     pose_mm = mean_pose(joints_mm[splits["cnn_s1"].train])
     torch.set_num_threads(training.threads)

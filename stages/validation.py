@@ -25,7 +25,7 @@ def main(job: Job) -> str:
     shards = CropShards.open(job.inputs["crops"])
     l3d = read_l3d(job.inputs["embeddings"], rows=len(shards))
     lapp = read_lapp(job.inputs["embeddings"], rows=len(shards))
-    splits = label_splits(shards.table, **labels.model_dump())
+    splits = label_splits(shards.table, **job.params.held_out.labels(labels))
     split, subjects = splits["cnn_s1"], labels.subjects
 
     views = validate_encoder_decoder(

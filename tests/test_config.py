@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from geobody.config import Dataset, load_params
+from geobody.config import Dataset, HeldOut, Labels, load_params
 from geobody.errors import DataError, ParamsError
 from geobody.yaml12 import read_yaml
 
@@ -193,3 +193,12 @@ def test_a_stage_sees_the_sections_that_it_declared_and_no_others() -> None:
 def test_bodies_for_evaluation_alone_cannot_be_named_as_subjects(key: str) -> None:
     with pytest.raises(ValidationError, match="99"):
         Dataset(**{key: (1, 101)})
+
+
+def test_held_out_people_teach_nobody_not_even_the_ceiling() -> None:
+    held_out, labels = HeldOut(subjects=(8,)), Labels()
+    assert held_out.taught([11, 8, 1]) == [1, 11]
+    assert held_out.labels(labels) == labels.model_dump() | {"ceiling_subjects": [1, 5, 6, 7]}
+    assert HeldOut().labels(labels) == labels.model_dump() | {"ceiling_subjects": [1, 5, 6, 7, 8]}
+    with pytest.raises(ParamsError, match=r"held_out.subjects: subject 1 stands in labels.subjects too"):
+        HeldOut(subjects=(1,)).labels(labels)

@@ -42,7 +42,7 @@ def main() -> None:
         augmentation=Augmentation(**params.augmentation.model_dump() | {"shift_std": 0.0, "zoom_std": 0.0}),
         track=params.training.track,
     )
-    splits = label_splits(shards.table, **params.labels.model_dump())
+    splits = label_splits(shards.table, **params.held_out.labels(params.labels))
     SCRATCH.mkdir(parents=True, exist_ok=True)
     states = train_cnns(
         crops=crops,

@@ -284,6 +284,14 @@ class HeldOut(Section):
         """The subjects of ``among`` that are not held out, ascending."""
         return sorted(set(among) - set(self.subjects))
 
+    def labels(self, labels: Labels) -> dict[str, Any]:
+        """``labels`` for ``label_splits``, the ceiling's subjects without those held out.
+
+        Raises ``ParamsError`` when a subject is both labelled and held out.
+        """
+        self.require_absent(labels.subjects)
+        return labels.model_dump() | {"ceiling_subjects": self.taught(labels.ceiling_subjects)}
+
     def require_absent(self, labelled: Iterable[int]) -> None:
         """Raises ``ParamsError`` when a subject is both labelled and held out."""
         if both := sorted(set(labelled) & set(self.subjects)):

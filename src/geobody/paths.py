@@ -157,7 +157,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "validation": StageSpec(
         "What each network does on training subjects: held-out blocks, people without labels.",
-        ("encdec", "labels", "training"),
+        ("encdec", "labels", "held_out", "training"),
         inputs={
             "crops": CROPS,
             "embeddings": EMBEDDINGS,

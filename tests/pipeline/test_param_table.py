@@ -48,7 +48,7 @@ PARAMS = [
         {"pose_head", "controls", "smpl_regressor", "validation"},
         {"controls", *FROM_POSE_HEAD},
     ),
-    ("held_out.subjects", [8], TRAININGS - {"gan_prior"}, NETWORKS - {"gan_prior"}),
+    ("held_out.subjects", [8], {"validation", *TRAININGS} - {"gan_prior"}, NETWORKS - {"gan_prior"}),
     ("augmentation.mirror", False, {"pose_head", "controls"}, {"controls", *FROM_POSE_HEAD}),
     ("pose_head.kind", "equivariant", {"pose_head"}, FROM_POSE_HEAD),
     ("tuning.rounds", 2, {"pose_head"}, FROM_POSE_HEAD),
