@@ -130,6 +130,7 @@ def drawn_outfit(subject: int, seed: int) -> Outfit:
         new = [
             _nearest([o.top for o in worn], outfit.top) > APART,
             _nearest([o.legs for o in worn], outfit.legs) > APART,
+            _nearest([o.shoes for o in worn], outfit.shoes) > APART,
         ]
         # Nobody wears camouflage: the rule that the wardrobe is tested by.
         if max(contrast) > 0.45 and min(contrast) > 0.18 and all(new):
