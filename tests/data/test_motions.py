@@ -83,6 +83,25 @@ def test_no_frame_belongs_to_two_and_blocks_of_a_take_lie_a_second_apart() -> No
             assert start - stop >= (0 if body and other else GAP_S * RATE_HZ)
 
 
+def test_where_there_are_enough_takes_nobody_shares_one() -> None:
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(20 * RATE_HZ, 40 * RATE_HZ, 16)
+    still = [Motion(np.zeros((n, 24, 3)), np.zeros((n, 3)), f"take{k}", "") for k, n in enumerate(lengths)]
+
+    blocks = subject_blocks(still)
+    owners: dict[str, set[int]] = {}
+    for subject, own in blocks.items():
+        for block in own:
+            owners.setdefault(block.take, set()).add(0 if subject in EVALUATION_SUBJECTS else subject)
+    assert len(owners) == 16
+    assert all(len(whose) == 1 for whose in owners.values())
+    had = [sum(len(b.motion) for b in blocks[s]) for s in (*TRAIN_SUBJECTS, *TEST_SUBJECTS)]
+    assert max(had) < 1.5 * min(had)
+
+    fewer = subject_blocks(still[:15])
+    assert {b.take for b in fewer[1]} == {b.take for b in fewer[9]} == {f"take{k}" for k in range(15)}
+
+
 def test_mirroring_mirrors_the_joints() -> None:
     motion = random_motion()
     offsets = np.random.default_rng(0).normal(0, 0.2, (24, 3))

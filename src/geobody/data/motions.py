@@ -26,6 +26,11 @@ EVALUATION_SHARES: Final = 40
 """Into how many the part of the takes that bodies for evaluation move by is divided."""
 
 _SHORTEST_BLOCK_S: Final = 1.5
+_ENOUGH_TAKES_EACH: Final = 2
+"""Long takes for each subject from which on no take is shared.
+
+With fewer, sharing is what gives everybody every kind of motion.
+"""
 _FOR_EVALUATION: Final = 0
 
 
@@ -128,22 +133,27 @@ def subject_blocks(takes: Sequence[Motion]) -> dict[int, list[Block]]:
     """Blocks of takes by subject: no two subjects share a frame, and one take's blocks lie 1 s apart.
 
     A take long enough is cut into one block for each subject and one for the bodies for evaluation, in
-    an order that rotates from take to take; a shorter one goes whole to whoever has least. What the
-    bodies for evaluation have is divided among ``EVALUATION_SHARES`` of them, end to end.
+    an order that rotates from take to take; a shorter one goes whole to whoever has least. With two or
+    more long takes for each subject all go whole, the longest first. What the bodies for evaluation have
+    is divided among ``EVALUATION_SHARES`` of them, end to end.
     """
     subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS, _FOR_EVALUATION)
     blocks: dict[int, list[Block]] = {subject: [] for subject in subjects}
     gap, parts = round(GAP_S * RATE_HZ), len(subjects)
-    short: dict[int, int] = dict.fromkeys(subjects, 0)
-    for number, take in enumerate(takes):
-        length = (len(take) - gap * (parts - 1)) // parts
-        if length >= _SHORTEST_BLOCK_S * RATE_HZ:
+    lengths = [(len(take) - gap * (parts - 1)) // parts for take in takes]
+    long = [length >= _SHORTEST_BLOCK_S * RATE_HZ for length in lengths]
+    if sum(long) >= _ENOUGH_TAKES_EACH * parts:
+        long = [False] * len(takes)
+        takes = sorted(takes, key=len, reverse=True)
+    whole: dict[int, int] = dict.fromkeys(subjects, 0)
+    for number, (take, length, shared) in enumerate(zip(takes, lengths, long, strict=True)):
+        if shared:
             for k in range(parts):
                 subject = subjects[(k + 2 * number) % parts]
                 blocks[subject].append(_cut(take, k * (length + gap), k * (length + gap) + length, subject))
         else:
-            subject = min(subjects, key=lambda s: (short[s], s))
-            short[subject] += len(take)
+            subject = min(subjects, key=lambda s: (whole[s], s))
+            whole[subject] += len(take)
             blocks[subject].append(_cut(take, 0, len(take), subject))
     common = blocks.pop(_FOR_EVALUATION)
     for k, subject in enumerate(EVALUATION_SUBJECTS[:EVALUATION_SHARES]):
