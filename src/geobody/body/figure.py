@@ -13,7 +13,6 @@ from geobody.body.poses import NAMED_POSES_DEG, named_pose
 from geobody.conventions import H36M_JOINTS, H36M_PARENTS, N_BETAS
 from geobody.report.figures import new_figure, save_png
 
-N_SHOWN_BETAS: Final = 5
 COLUMNS: Final = 12
 SKIN: Final = np.array([0.80, 0.66, 0.58])
 LIGHT: Final = np.array([-0.45, 0.55, 0.70])
@@ -22,25 +21,28 @@ SIDE_VIEW_DEG: Final = 70.0
 
 
 def body_figure(path: Path, body: OpenBody) -> None:
-    """Draws the mean and +-2 of the first betas in the T-pose, and twelve poses from two sides, to a PNG."""
+    """Draws the mean and +-2 of each beta in the T-pose, and twelve poses from two sides, to a PNG."""
     size = sorted(body.faces)[len(body.faces) // 2]
     standing = named_pose("standing")
-    figure = new_figure(13.5, 6.9)
-    axes = figure.subplots(3, COLUMNS)
+    figure = new_figure(13.5, 9.2)
+    axes = figure.subplots(4, COLUMNS)
     figure.subplots_adjust(left=0.0, right=1.0, bottom=0.0, top=0.97, wspace=0.0, hspace=0.08)
     shapes: list[tuple[str, np.ndarray]] = [("mean", np.zeros(N_BETAS)), ("mean, back", np.zeros(N_BETAS))]
-    for k in range(N_SHOWN_BETAS):
+    for k in range(N_BETAS):
         shapes += [(f"beta {k + 1}: {sign}2", 2.0 * float(f"{sign}1") * np.eye(N_BETAS)[k]) for sign in "-+"]
-    for axis, (title, betas) in zip(axes[0], shapes, strict=True):
+    *rest, left, right = axes[:2].flat
+    for axis in (left, right):
+        axis.set_axis_off()
+    for axis, (title, betas) in zip(rest, shapes, strict=True):
         shape = body.space.mean + body.space.directions @ betas
         posed, _ = pose_body(body, shape, standing)
         _draw(axis, body, posed, size, turn_deg=180.0 if "back" in title else 15.0)
         axis.set_title(title, fontsize=9, pad=2)
     for column, name in enumerate(NAMED_POSES_DEG):
         posed, _ = pose_body(body, body.space.mean, named_pose(name))
-        for row, turn in ((1, 20.0), (2, -SIDE_VIEW_DEG)):
+        for row, turn in ((2, 20.0), (3, -SIDE_VIEW_DEG)):
             _draw(axes[row, column], body, posed, size, turn_deg=turn)
-        axes[1, column].set_title(name.replace("_", " "), fontsize=9, pad=2)
+        axes[2, column].set_title(name.replace("_", " "), fontsize=9, pad=2)
     save_png(path, figure)
 
 
