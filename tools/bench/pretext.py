@@ -1,0 +1,70 @@
+"""Seconds of real training steps of an arm's pretext on the crops that `dvc repro` made."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from geobody.config import Params, load_params
+from geobody.data.crops import ARRAYS, CropShards
+from geobody.models.arm import LossWeights
+from geobody.models.encoder_decoder_training import QUAD, Recipe, train_encoder_decoder
+
+STEPS = 12
+
+
+def train_steps(repository: Path, crops: CropShards, *, arm: str, steps: int, threads: int) -> None:
+    """Trains ``arm`` for a few steps, with the settings of ``repository``'s params, and drops the result."""
+    params = load_params(repository / "params.yaml")
+    settings = params.encdec
+    with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
+        train_encoder_decoder(
+            crops,
+            subjects=None,
+            arm=arm,
+            track=params.training.track,
+            feature_loss=settings.feature_loss,
+            feature_weights=repository / settings.feature_weights,
+            recipe=_recipe(params),
+            weights=LossWeights(
+                mse=settings.mse_weight,
+                feature=settings.feature_weight,
+                mask=settings.mask_weight,
+                sync=settings.sync_weight,
+            ),
+            held_out_fraction=0.0,
+            steps=steps,
+            batch_size=settings.batch_size,
+            learning_rate=1e-4,
+            weight_decay=settings.weight_decay,
+            warmup_steps=1,
+            clip_norm=settings.clip_norm,
+            seed=0,
+            precision=params.training.precision,
+            threads=threads,
+            device="cpu",
+            scratch=Path(folder),
+            curves=Path(folder) / "curves.csv",
+        )
+
+
+def in_memory(crops: CropShards, *, batch_size: int) -> CropShards:
+    """As many instants of one sequence as a batch has quadruples, in memory: the same work without a loader."""
+    views = crops.views(split="train")
+    rows = np.sort(views[: batch_size // QUAD].reshape(-1))
+    arrays = {name: np.array(getattr(crops, name)[rows]) for name in ARRAYS}
+    return replace(crops, **arrays, table={name: column[rows] for name, column in crops.table.items()})
+
+
+def _recipe(params: Params) -> Recipe:
+    s = params.encdec
+    return Recipe(
+        same_view_fraction=s.same_view_fraction,
+        colour_strength=s.colour_strength,
+        spoil_strength=s.spoil_strength,
+        background_fraction=s.background_fraction,
+        mirror=s.mirror,
+        turn_deg=s.turn_deg,
+        appearance_from=s.appearance_from,
+    )
