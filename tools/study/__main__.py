@@ -1,0 +1,103 @@
+"""``python -m tools.study``: queues the study's experiments, runs them, and reads them back into one table.
+
+``run PART`` queues what is missing of a part and runs it, two experiments at a time; stopped and started again it
+goes on. ``collect`` reads every finished experiment into metrics/tables/study.csv. ``steps`` measures what a step
+of each network costs, which is what the steps in rows.yaml were chosen by.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+from geobody.threads import pin_threads  # noqa: E402
+from tools.smoke import stage_environment  # noqa: E402
+from tools.study import collect, rows  # noqa: E402
+
+TABLE = ROOT / "metrics" / "tables" / "study.csv"
+STEPS = ROOT / "metrics" / "tables" / "study_steps.csv"
+PRETEXTS = ("thesis", "rhodin", "explicit", "sync", "rhodin+sync", "explicit+sync")
+
+
+def run(part: str | None) -> None:
+    """Runs the experiments of a part (None: of all) that have no result on this data set yet.
+
+    First the controls, which train on two cores, then the arms, which find the controls in the run cache.
+    """
+    wanted = rows.experiments(part)
+    missing = [e for e in wanted if e.name not in collect.finished(ROOT, wanted)]
+    print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
+    alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in missing}
+    for jobs, chosen, targets in ((1, list(alike.values()), ["controls"]), (2, missing, [])):
+        for e in chosen:
+            params = rows.of_controls(e.params) if targets else e.params
+            name = f"{e.name}-controls" if targets else e.name
+            _dvc("exp", "run", "--queue", "--force", "--name", name, *rows.overrides(params), *targets)
+        if chosen:
+            _dvc("exp", "run", "--run-all", "--jobs", str(jobs))
+    read_back(part)
+    left = [e.name for e in wanted if e.name not in collect.finished(ROOT, wanted)]
+    if left:
+        raise SystemExit(
+            f"error: {len(left)} experiments failed, e.g. {left[0]}; see: dvc queue logs {left[0]}"
+        )
+
+
+def read_back(part: str | None) -> None:
+    """Adds the finished experiments' rows to the table; rows of other trainings stay."""
+    experiments = rows.experiments(part)
+    seconds = _seconds()
+    references = collect.finished(ROOT, experiments)
+    new = [
+        row
+        for e in experiments
+        if e.name in references
+        for row in collect.rows_of(ROOT, e, references[e.name], seconds)
+    ]
+    collect.write(TABLE, collect.merged(collect.read(TABLE), new))
+    print(f"{TABLE.relative_to(ROOT)}: {len(references)} of {len(experiments)} experiments read", flush=True)
+
+
+def steps() -> None:
+    """Measures the costs on this machine, which should do nothing else meanwhile."""
+    from tools.study.steps import measure, write
+
+    write(STEPS, measure(ROOT, list(PRETEXTS)))
+    print(STEPS.read_text(), end="")
+
+
+def _seconds() -> dict[str, float]:
+    from tools.study.steps import read
+
+    return read(STEPS)
+
+
+def _dvc(*command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", *command], cwd=ROOT, env=stage_environment())
+    if done.returncode:
+        raise SystemExit(f"error: dvc {' '.join(command[:3])}: failed; its lines above say why")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.study", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("action", choices=("run", "collect", "steps"))
+    parser.add_argument("part", nargs="?", help="a part of rows.yaml; all when none is given")
+    given = parser.parse_args(arguments)
+    try:
+        if given.action == "steps":
+            steps()
+        else:
+            {"run": run, "collect": read_back}[given.action](given.part)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    pin_threads()
+    main()

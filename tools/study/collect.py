@@ -1,0 +1,156 @@
+"""Reads the study's experiments back from DVC's references: one row for each arm and control."""
+
+import csv
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from tools.study.rows import Experiment
+
+COLUMNS: Final = (
+    "part", "arm", "track", "fraction", "turn_deg", "seed", "people", "pretext_steps", "steps", "core_minutes",
+    "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pck150", "auc", "spread_mm", "true_spread_mm", "crops",
+)  # fmt: skip
+METRICS: Final = COLUMNS[10:17]
+CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
+HEAD: Final = "pose head"
+Row = dict[str, Any]
+
+
+def crops_hash(lock: str) -> str:
+    """The content hash of the crops that a ``dvc.lock`` records: what the data set is, to the trainings."""
+    (crops,) = _yaml(lock)["stages"]["crops"]["outs"][:1]
+    return str(crops["md5"]).removesuffix(".dir")
+
+
+def references(repository: Path) -> dict[str, str]:
+    """Name -> Git reference of every experiment that DVC keeps; of two of a name, the newer."""
+    command = ("for-each-ref", "--sort=committerdate", "--format=%(refname)", "refs/exps")
+    names = _git(repository, *command).split()
+    return {name.rpartition("/")[2]: name for name in names}
+
+
+def finished(repository: Path, wanted: Iterable[Experiment]) -> dict[str, str]:
+    """Name -> reference of those of ``wanted`` that ran, on the crops that the workspace's lock records."""
+    crops = crops_hash((repository / "dvc.lock").read_text())
+    known = references(repository)
+    return {
+        e.name: known[e.name]
+        for e in wanted
+        if e.name in known and crops_hash(_show(repository, known[e.name], "dvc.lock")) == crops
+    }
+
+
+def rows_of(
+    repository: Path, experiment: Experiment, reference: str, seconds: Mapping[str, float]
+) -> Iterator[Row]:
+    """The arm's row and those of the controls that were trained beside it; ``seconds`` as steps.py has them."""
+    params = _yaml(_show(repository, reference, "params.yaml"))
+    encdec, head, tuning = params["encdec"], params["pose_head"], params["tuning"]
+    tuned = head["kind"] in ("fine_tuned", "semi_supervised")
+    common = {
+        "part": experiment.part,
+        "track": params["training"]["track"],
+        "fraction": params["labels"]["fraction"],
+        "turn_deg": params["augmentation"]["turn_deg"],
+        "seed": params["seed"],
+        "people": "+".join(f"S{s}" for s in experiment.held_out or params["dataset"]["test_subjects"]),
+        "crops": crops_hash(_show(repository, reference, "dvc.lock")),
+    }
+    pretext = 0 if encdec["arm"] == "scratch" else encdec["steps"]
+    cost = pretext * seconds.get(f"pretext {encdec['arm']}", 0.0)
+    if tuned:
+        cost += tuning["steps"] * seconds["pose network"]
+    if head["kind"] == "semi_supervised":
+        cost += tuning["rounds"] * seconds["fits"] * _unlabelled_instants(params, experiment.held_out)
+    yield {
+        **common,
+        "arm": experiment.arm,
+        "pretext_steps": pretext,
+        "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
+        "core_minutes": round(cost / 60, 1),
+        **_errors(repository, reference, experiment, HEAD),
+    }
+    for name in CONTROLS:
+        steps = 0 if name == "mean_pose" else params["controls"]["steps"]
+        yield {
+            **common,
+            "arm": name,
+            "pretext_steps": 0,
+            "steps": steps,
+            "core_minutes": round(steps * seconds["control CNN"] / 60, 1),
+            **_errors(repository, reference, experiment, name),
+        }
+
+
+def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Row]) -> list[Row]:
+    """One row for each training: ``new`` ones replace those of ``old`` that say the same but for the figures."""
+    found: dict[tuple[str, ...], Row] = {}
+    for row in (*old, *new):
+        written = {column: "" if row[column] is None else str(row[column]) for column in COLUMNS}
+        found[tuple(written[column] for column in COLUMNS[:7])] = written
+    return list(found.values())
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of the table, none where there is no table."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Writes the table, whole or not at all."""
+    partial = path.with_name(f".tmp-{path.name}")
+    with partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    os.replace(partial, path)
+
+
+def _errors(repository: Path, reference: str, experiment: Experiment, name: str) -> Row:
+    """Errors of the pose head or of a control, on the held-out people or else on the test subjects."""
+
+    def metrics(file: str) -> dict[str, Any]:
+        return json.loads(_show(repository, reference, f"metrics/{file}.json"))
+
+    if experiment.held_out:
+        (subject,) = experiment.held_out
+        group = f"subject_{subject:02d}"
+        found = metrics("pose_head")[group] if name == HEAD else metrics("controls")[name][group]
+    else:
+        evaluation = metrics("eval")
+        found = evaluation["pose"] if name == HEAD else evaluation["controls"][name]
+        found = {"true_spread_mm": evaluation["test"]["spread_mm"], **found}
+    return {key: _rounded(found.get(key)) for key in METRICS}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _unlabelled_instants(params: Mapping[str, Any], held_out: Iterable[int]) -> int:
+    people = {*params["dataset"]["train_subjects"]} - {*params["labels"]["subjects"], *held_out}
+    synth = params["synth"]
+    return len(people) * len(synth["actions"]) * synth["subactions"] * synth["frames"]
+
+
+def _show(repository: Path, reference: str, file: str) -> str:
+    return _git(repository, "show", f"{reference}:{file}")
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    return YAML(typ="safe").load(text)
+
+
+def _git(repository: Path, *command: str) -> str:
+    return subprocess.run(
+        ["git", *command], cwd=repository, check=True, capture_output=True, text=True
+    ).stdout

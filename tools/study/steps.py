@@ -1,0 +1,112 @@
+"""What a training step of each network costs on one core of this machine, for equal budgets."""
+
+import csv
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from geobody.config import load_params
+from geobody.data.crops import CropShards
+from geobody.data.labels import label_splits
+from geobody.models.encoder_decoder import make_encoder_decoder
+from geobody.models.pose_batches import Augmentation
+from geobody.models.pose_cnn_training import CnnRecipe, train_cnn
+from geobody.models.pose_network import PoseNetwork
+from geobody.models.pose_tuning import TuningRecipe, multiview_labels, tune
+from tools.bench.pretext import train_steps
+
+COLUMNS: Final = ("work", "unit", "batch_size", "core_seconds")
+FEW: Final = 8
+REPEATS: Final = 3
+FIT_INSTANTS: Final = 120
+
+
+def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, float]]:
+    """Rows of ``COLUMNS``: seconds of one core for a step of each pretext, CNN and pose network, and for fits.
+
+    A step's cost is the difference between a longer and a shorter training: what both set up cancels.
+    """
+    torch.set_num_threads(1)
+    params = load_params(repository / "params.yaml")
+    crops = CropShards.open(repository / "data/crops")
+    rows = label_splits(crops.table, **params.labels.model_dump())["cnn_s1"].train
+    augmentation = Augmentation(**params.augmentation.model_dump())
+    common: dict[str, Any] = {"seed": 0, "precision": params.training.precision, "threads": 1, "device": "cpu"}
+
+    def pretext(arm: str) -> Callable[[int], None]:
+        return lambda steps: train_steps(repository, crops, arm=arm, steps=steps, threads=1)
+
+    def cnn(steps: int) -> None:
+        settings = params.controls.model_dump() | {"steps": steps, "warmup_steps": 1}
+        recipe = CnnRecipe(**settings, augmentation=augmentation, track=params.training.track)
+        with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
+            train_cnn(
+                name="cnn", crops=repository / "data/crops", rows=rows, recipe=recipe, scratch=Path(folder),
+                curves=Path(folder) / "curves.csv", **common,
+            )  # fmt: skip
+
+    def tuning(steps: int) -> None:
+        arm = make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
+        recipe = TuningRecipe(
+            **params.tuning.model_dump() | {"steps": steps, "warmup_steps": 1}, augmentation=augmentation
+        )
+        with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
+            tune(
+                arm.eval().requires_grad_(False), crops=crops, labelled=rows, recipe=recipe,
+                unlabelled_views=np.zeros((0, 0), np.int64), scratch=Path(folder),
+                curves=Path(folder) / "curves.csv", **common,
+            )  # fmt: skip
+
+    found = []
+    for arm in arms:
+        found.append((f"pretext {arm}", "step", params.encdec.batch_size, _per_step(pretext(arm))))
+    found.append(("control CNN", "step", params.controls.batch_size, _per_step(cnn)))
+    found.append(("pose network", "step", params.tuning.batch_size, _per_step(tuning)))
+
+    others = sorted(set(crops.train_subjects) - set(params.labels.subjects))
+    views = crops.views(split="train", subjects=others)
+    some = views[np.linspace(0, len(views) - 1, FIT_INSTANTS).astype(int)]
+    network = PoseNetwork(
+        make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
+    ).eval()
+    labels_mm = crops.table["joints_mm"].astype(np.float32)
+    network.set_scale(labels_mm[rows])
+    network.start_at_mean()
+    start = time.process_time()
+    multiview_labels(
+        network, crops, views=some, labelled=rows, labels_mm=labels_mm, silhouettes=params.tuning.silhouettes,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    found.append(("fits", "instant", 1, (time.process_time() - start) / len(some)))
+    return found
+
+
+def write(path: Path, found: list[tuple[str, str, int, float]]) -> None:
+    """Writes the rows to a CSV."""
+    with path.open("w", newline="") as file:
+        lines = [(*row[:3], f"{row[3]:.4f}") for row in found]
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])
+
+
+def read(path: Path) -> dict[str, float]:
+    """Work -> seconds of one core. Raises ValueError when the file is missing."""
+    if not path.is_file():
+        raise ValueError(f"{path}: is missing; make it with: python -m tools.study steps")
+    with path.open(newline="") as file:
+        return {row["work"]: float(row["core_seconds"]) for row in csv.DictReader(file)}
+
+
+def _per_step(train: Callable[[int], None]) -> float:
+    def seconds(steps: int) -> float:
+        start = time.process_time()
+        train(steps)
+        return time.process_time() - start
+
+    seconds(2)
+    costs = [(seconds(3 * FEW) - seconds(FEW)) / (2 * FEW) for _ in range(REPEATS)]
+    return float(np.median(costs))
