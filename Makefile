@@ -35,6 +35,11 @@ smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
 convergence: $(READY) ## train the controls to convergence, for the data card (a quarter of an hour)
 	python -m tools.converge_controls
 
+.PHONY: study
+study: $(READY) ## run what is missing of the study, or of PART=screen (hours), and read it back
+	python -m tools.study run $(PART)
+	python -m tools.study.report
+
 .PHONY: bench
 bench: $(READY) ## compare costs, e.g. of dvc repro with nothing to do; needs an up-to-date repository
 	python -m tools.bench
@@ -48,6 +53,7 @@ plots: $(READY) ## draw curves, bars and pictures on one page, dvc_plots/index.h
 report: $(READY) ## write the README's DAG and tables and the data card's anew from dvc.yaml and metrics/
 	python -m tools.write_readme
 	python -m tools.write_data_card
+	python -m tools.study.report
 
 dvc.yaml: $(READY) ## write dvc.yaml anew from src/geobody/paths.py and the imports
 	python -m tools.write_dvc_yaml

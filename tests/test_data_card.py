@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tools.write_data_card import CARD, CONVERGENCE, convergence, data_card, difficulty
+from tools.data_hash import crops_hash
+from tools.write_data_card import CARD, CONVERGENCE, ROOT, convergence, data_card, difficulty
 
-COLUMNS = "control,labels,steps,batch_size,seed,n_mpjpe_17_mm,ratio,of"
+COLUMNS = "control,labels,steps,batch_size,seed,n_mpjpe_17_mm,ratio,of,crops"
 CONVERGED = (
-    "mean_pose,S1,,,,200.4,,",
-    "cnn_s1,S1,9000,32,0,120.2,0.600,mean_pose",
-    "cnn_all,S1+S5,9000,32,0,84.1,0.700,cnn_s1",
+    "mean_pose,S1,,,,200.4,,,0f",
+    "cnn_s1,S1,9000,32,0,120.2,0.600,mean_pose,0f",
+    "cnn_all,S1+S5,9000,32,0,84.1,0.700,cnn_s1,0f",
 )
 
 
@@ -49,6 +50,13 @@ def test_of_converged_controls_one_subject_helps_and_five_help_more() -> None:
     assert f"{int(found['cnn_all']['steps']):,} steps" in part
     for name in ("cnn_s1", "cnn_all"):
         assert f" | {float(found[name]['ratio']):.2f} of: " in part
+
+
+def test_the_data_set_is_the_one_that_the_controls_converged_on() -> None:
+    """It is frozen: whoever changes it measures again how hard it is, before anything is compared on it."""
+    with CONVERGENCE.open(newline="") as file:
+        measured = {row["crops"] for row in csv.DictReader(file)}
+    assert measured == {crops_hash((ROOT / "dvc.lock").read_text())}, "run: make convergence"
 
 
 def test_converged_controls_are_shown_with_their_training(tmp_path: Path) -> None:

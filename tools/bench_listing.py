@@ -1,8 +1,8 @@
 """Peak memory and time of listing a data set of any size, without its files.
 
-``python -m tools.bench_listing --images 2000000`` runs `geobody manifest` and what stage `index` makes of the
-manifest, each in a process of its own, on a tree that exists only in what ``os.scandir`` answers: as many
-masks as images, in Human3.6M's 840 sequences. Hashing and reading .mat files are stood in for.
+``python -m tools.bench_listing --images 2000000`` runs `geobody manifest`, what stage `index` makes of the
+manifest, and `geobody check`, each in a process of its own, on a tree that exists only in what ``os.scandir``
+answers: as many masks as images, in Human3.6M's 840 sequences. Hashing and reading .mat files are stood in for.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ SEQUENCES = [
     f"s_{s:02d}_act_{a:02d}_subact_{b:02d}_ca_{c:02d}"
     for s in SUBJECTS for a in range(2, 17) for b in (1, 2) for c in (1, 2, 3, 4)
 ]  # fmt: skip
+
+STEPS = ("write", "index", "check")
 
 
 class Entry:
@@ -81,21 +85,39 @@ def write(root: Path, images: int) -> dict[str, Any]:
 def index(root: Path, images: int) -> dict[str, Any]:
     """Builds the index of the manifest."""
     from geobody.data import index as module
-    from geobody.data.h36m import SequenceMeta
-    from geobody.geometry.cameras import Camera
 
-    camera = Camera(np.eye(3), np.zeros(3), np.ones(2), np.zeros(2), 1000, 1000)
-    joints = np.zeros((-(-images // len(SEQUENCES)), 17, 3))
-    module.read_meta = lambda path: SequenceMeta(camera, joints)
+    meta = _meta(images)
+    module.read_meta = lambda path: meta
     counts = module.build_index(manifest=root / "manifest.parquet", output=root / "index")
     return {"images": counts["images"]}
 
 
+def check(root: Path, images: int) -> dict[str, Any]:
+    """Surveys the data set; the headers of first images are stood in for too."""
+    from geobody.data import check as module
+
+    meta, picture = _meta(images), SimpleNamespace(size=(1000, 1000))
+    module.ReaderApart = lambda read: nullcontext(lambda path: meta)  # type: ignore[assignment,return-value]
+    module.Image = SimpleNamespace(open=lambda path: nullcontext(picture))  # type: ignore[assignment]
+    os.scandir = Tree(root, images)  # type: ignore[assignment]
+    found = module.survey(root, module.Wanted(subjects=SUBJECTS, cameras=(1, 2, 3, 4), exclude=()))
+    return {"images": found.files["images"], "faults": len(found.faults)}
+
+
+def _meta(images: int) -> Any:
+    """What each sequence's .mat would say."""
+    from geobody.data.h36m import SequenceMeta
+    from geobody.geometry.cameras import Camera
+
+    camera = Camera(np.eye(3), np.zeros(3), np.ones(2), np.zeros(2), 1000, 1000)
+    return SequenceMeta(camera, np.zeros((-(-images // len(SEQUENCES)), 17, 3)))
+
+
 def measure(images: int) -> dict[str, dict[str, Any]]:
-    """What writing and indexing took: counts, peak_memory_mb, seconds."""
+    """What writing, indexing and checking took: counts, peak_memory_mb, seconds."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="geobody-listing-") as folder:
-        for step in ("write", "index"):
+        for step in STEPS:
             command = [
                 sys.executable,
                 "-m",
@@ -127,14 +149,14 @@ def main() -> None:
         prog="python -m tools.bench_listing", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--images", type=int, default=2_000_000)
-    parser.add_argument("--step", choices=("write", "index"), help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if not wanted.step:
         print(json.dumps(measure(wanted.images), indent=2))
         return
     start = time.monotonic()
-    counts = {"write": write, "index": index}[wanted.step](wanted.root, wanted.images)
+    counts = {"write": write, "index": index, "check": check}[wanted.step](wanted.root, wanted.images)
     seconds = round(time.monotonic() - start, 1)
     print(json.dumps({**counts, "peak_memory_mb": round(peak_memory_mb()), "seconds": seconds}))
 

@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from geobody.threads import pin_threads  # noqa: E402
+from tools.data_hash import crops_hash  # noqa: E402
 
 STEPS = 8000
 TABLE = Path("metrics/tables/convergence.csv")
 SCRATCH = Path(".scratch/convergence")
-COLUMNS = ("control", "labels", "steps", "batch_size", "seed", "n_mpjpe_17_mm", "ratio", "of")
+COLUMNS = ("control", "labels", "steps", "batch_size", "seed", "n_mpjpe_17_mm", "ratio", "of", "crops")
 
 
 def main() -> None:
@@ -65,6 +66,7 @@ def main() -> None:
         predicted[name] = apply_cnn(network.eval(), shards.images[test], shards.masks_diff[test])
     errors = {name: pose_report(poses, truth)["n_mpjpe_17_mm"] for name, poses in predicted.items()}
 
+    crops_md5 = crops_hash((ROOT / "dvc.lock").read_text())
     rows, beside = [], {"cnn_s1": "mean_pose", "cnn_all": "cnn_s1"}
     for name, error in errors.items():
         labels = params.labels.ceiling_subjects if name == "cnn_all" else params.labels.subjects
@@ -72,7 +74,15 @@ def main() -> None:
         of = beside.get(name, "")
         ratio = f"{error / errors[of]:.3f}" if of else ""
         rows.append(
-            [name, "+".join(f"S{subject}" for subject in labels), *trained, f"{error:.1f}", ratio, of]
+            [
+                name,
+                "+".join(f"S{subject}" for subject in labels),
+                *trained,
+                f"{error:.1f}",
+                ratio,
+                of,
+                crops_md5,
+            ]
         )
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     temporary = TABLE.with_name(f".tmp-{TABLE.name}")

@@ -14,7 +14,7 @@ from geobody.data.manifest import bytes_and_sha256, check_file, read_hashes, rea
 from geobody.data.manifest_journal import Journal
 from geobody.data.manifest_writing import Written, differences, list_folders, write_manifest
 from geobody.errors import DataError
-from tools.bench_listing import measure
+from tools.bench_listing import STEPS, measure
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -289,6 +289,6 @@ def test_memory_grows_by_bytes_per_image():
     """What two million images then take; `python -m tools.bench_listing` measures it at that number."""
     images = (100_000, 300_000)  # at the lower one the buffers of the writers are full
     small, large = (measure(n) for n in images)
-    for step in ("write", "index"):
+    for step in STEPS:
         growth_mb = (large[step]["peak_memory_mb"] - small[step]["peak_memory_mb"]) / (images[1] - images[0])
         assert large[step]["peak_memory_mb"] + (2_000_000 - images[1]) * growth_mb < 500, (step, small, large)

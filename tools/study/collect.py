@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 
+from tools.data_hash import crops_hash
 from tools.study.rows import Experiment
 
 COLUMNS: Final = (
@@ -20,12 +21,6 @@ METRICS: Final = COLUMNS[10:17]
 CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
 HEAD: Final = "pose head"
 Row = dict[str, Any]
-
-
-def crops_hash(lock: str) -> str:
-    """The content hash of the crops that a ``dvc.lock`` records: what the data set is, to the trainings."""
-    (crops,) = _yaml(lock)["stages"]["crops"]["outs"][:1]
-    return str(crops["md5"]).removesuffix(".dir")
 
 
 def references(repository: Path) -> dict[str, str]:

@@ -36,7 +36,12 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     crops = CropShards.open(repository / "data/crops")
     rows = label_splits(crops.table, **params.labels.model_dump())["cnn_s1"].train
     augmentation = Augmentation(**params.augmentation.model_dump())
-    common: dict[str, Any] = {"seed": 0, "precision": params.training.precision, "threads": 1, "device": "cpu"}
+    common: dict[str, Any] = {
+        "seed": 0,
+        "precision": params.training.precision,
+        "threads": 1,
+        "device": "cpu",
+    }
 
     def pretext(arm: str) -> Callable[[int], None]:
         return lambda steps: train_steps(repository, crops, arm=arm, steps=steps, threads=1)

@@ -1,0 +1,200 @@
+"""The study: equal budgets, one experiment for each training, and figures read back from where DVC keeps them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.study import collect, report, rows
+from tools.study.__main__ import STEPS, TABLE
+from tools.study.steps import read as read_costs
+from tools.write_data_card import ROOT
+
+LOCK = "stages: {{crops: {{outs: [{{path: data/crops, hash: md5, md5: {}.dir}}]}}}}\n"
+PARAMS = """
+seed: 0
+synth: {actions: [2, 3], subactions: 1, frames: 10}
+dataset: {train_subjects: [1, 5, 8], test_subjects: [9, 11]}
+encdec: {arm: rhodin, steps: 100}
+training: {track: rgb}
+labels: {subjects: [1], fraction: 1.0}
+augmentation: {turn_deg: 10.0}
+pose_head: {kind: semi_supervised, steps: 5}
+tuning: {steps: 600, rounds: 1}
+controls: {steps: 1200}
+"""
+COSTS = {"pretext rhodin": 0.3, "pose network": 0.1, "control CNN": 0.1, "fits": 0.5}
+
+
+def errors(n_mpjpe: float) -> dict[str, float]:
+    return {
+        "n_mpjpe_17_mm": n_mpjpe,
+        "p_mpjpe_17_mm": n_mpjpe - 10,
+        "mpjpe_17_mm": n_mpjpe + 5,
+        "spread_mm": 180.0,
+    }
+
+
+METRICS = {
+    "eval": {
+        "pose": errors(94.0), "controls": {name: errors(100.0) for name in collect.CONTROLS},
+        "test": {"spread_mm": 221.0},
+    },
+    "pose_head": {"subject_08": errors(80.0) | {"true_spread_mm": 208.0}},
+    "controls": {name: {"subject_08": errors(110.0)} for name in collect.CONTROLS},
+}  # fmt: skip
+
+
+def git(repository: Path, *command: str) -> str:
+    identity = ["-c", "user.name=geobody", "-c", "user.email=geobody@localhost"]
+    done = subprocess.run(
+        ["git", *identity, *command], cwd=repository, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with one experiment that DVC would keep, of the part "screen"."""
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "dvc.lock").write_text(LOCK.format("aa"))
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    for name, values in METRICS.items():
+        (tmp_path / f"metrics/{name}.json").write_text(json.dumps(values))
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "An experiment")
+    git(tmp_path, "update-ref", f"refs/exps/ab/cdef/{experiment().name}", "HEAD")
+    return tmp_path
+
+
+def experiment(*, held_out: tuple[int, ...] = (8,)) -> rows.Experiment:
+    return rows.Experiment("screen", "rhodin_semi_supervised", 0, {}, held_out, {"seed": 0})
+
+
+def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
+    study = rows.read_yaml(rows.ROWS)
+    costs = read_costs(STEPS)
+    params = rows.read_yaml(ROOT / "params.yaml")
+    instants = 4 * len(params["synth"]["actions"]) * params["synth"]["frames"]
+    for name, arm in study["arms"].items():
+        seconds = arm.get("encdec.steps", 0) * costs.get(f"pretext {arm['encdec.arm']}", 0.0)
+        seconds += arm.get("tuning.steps", 0) * costs["pose network"]
+        seconds += instants * costs["fits"] * (arm["pose_head.kind"] == "semi_supervised")
+        assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06), name
+    seconds = study["common"]["controls.steps"] * costs["control CNN"]
+    assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06)
+
+
+def test_no_two_experiments_have_a_name_in_common() -> None:
+    names = [e.name for e in rows.experiments()]
+    assert len(set(names)) == len(names) > 0
+
+
+def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
+    for e in rows.experiments("screen"):
+        assert e.held_out == (8,)
+        assert e.params["held_out.subjects"] == [8]
+    for part in ("compare", "labels"):
+        for e in rows.experiments(part):
+            assert "held_out.subjects" not in e.params
+
+
+def test_controls_of_one_seed_are_trained_once() -> None:
+    of_controls = {
+        json.dumps(rows.of_controls(e.params), sort_keys=True) for e in rows.experiments("compare")
+    }
+    assert len(of_controls) == len({e.seed for e in rows.experiments("compare")})
+
+
+def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no part nothing; there are screen"):
+        rows.experiments("nothing")
+    bad = tmp_path / "rows.yaml"
+    bad.write_text("arms: {}\ncommon: {}\nparts: {one: {seeds: [0], arms: [nobody]}}\n")
+    with pytest.raises(ValueError, match=r"parts\.one names nobody"):
+        rows.experiments(rows=bad)
+
+
+def test_overrides_are_what_dvc_reads() -> None:
+    assert rows.overrides({"encdec.arm": "rhodin", "held_out.subjects": [8], "seed": 0}) == [
+        "-S", 'encdec.arm="rhodin"', "-S", "held_out.subjects=[8]", "-S", "seed=0"
+    ]  # fmt: skip
+
+
+def test_figures_come_from_the_experiment_and_of_whom_it_says(repository: Path) -> None:
+    reference = collect.references(repository)[experiment().name]
+    head, mean, s1, every = collect.rows_of(repository, experiment(), reference, COSTS)
+    assert [row["arm"] for row in (mean, s1, every)] == list(collect.CONTROLS)
+    assert (head["people"], head["n_mpjpe_17_mm"], s1["n_mpjpe_17_mm"]) == ("S8", 80.0, 110.0)
+    assert head["pretext_steps"] == 100
+    assert head["steps"] == 600
+    # Subject 5 alone is neither labelled nor held out: 2 sequences of 10 instants.
+    assert head["core_minutes"] == pytest.approx((100 * 0.3 + 600 * 0.1 + 20 * 0.5) / 60, abs=0.05)
+    assert (mean["core_minutes"], s1["core_minutes"], s1["crops"]) == (0, 2.0, "aa")
+
+    (test, *_) = collect.rows_of(repository, experiment(held_out=()), reference, COSTS)
+    assert (test["people"], test["n_mpjpe_17_mm"], test["true_spread_mm"]) == ("S9+S11", 94.0, 221.0)
+
+
+def test_an_experiment_on_other_crops_does_not_count(repository: Path) -> None:
+    assert list(collect.finished(repository, [experiment()])) == [experiment().name]
+    (repository / "dvc.lock").write_text(LOCK.format("bb"))
+    assert collect.finished(repository, [experiment()]) == {}
+
+
+def test_a_training_has_one_row_and_the_last_figures(repository: Path, tmp_path: Path) -> None:
+    reference = collect.references(repository)[experiment().name]
+    first = list(collect.rows_of(repository, experiment(), reference, COSTS))
+    table = tmp_path / "study.csv"
+    collect.write(table, collect.merged([], first))
+    again = [row | {"n_mpjpe_17_mm": 70.0} for row in first[:1]]
+    collect.write(table, collect.merged(collect.read(table), again))
+    found = collect.read(table)
+    assert len(found) == 4
+    assert [row["n_mpjpe_17_mm"] for row in found if row["arm"] == "rhodin_semi_supervised"] == ["70.0"]
+
+
+def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
+    def row(arm: str, seed: int, n: float, p: float) -> dict[str, str]:
+        figures = {
+            "n_mpjpe_17_mm": n,
+            "p_mpjpe_17_mm": p,
+            "mpjpe_17_mm": n,
+            "spread_mm": 180,
+            "true_spread_mm": 220,
+        }
+        common = {
+            "part": "compare",
+            "track": "rgb",
+            "fraction": "1.0",
+            "turn_deg": "10.0",
+            "people": "S9+S11",
+        }
+        trained = {"arm": arm, "seed": seed, "core_minutes": 20, "crops": "aa"}
+        return {name: str(value) for name, value in {**figures, **common, **trained}.items()}
+
+    found = [
+        row("cnn_s1", 0, 100, 80),
+        row("cnn_all", 0, 80, 60),
+        row("ours", 0, 88, 76),
+        row("ours", 1, 92, 74),
+    ]
+    said = report.table(found, "compare").splitlines()
+    assert said[2] == (
+        "| `ours` | 2 | 20 | 90.0 (88.0 to 92.0) | 75.0 (74.0 to 76.0) | 90.0 (88.0 to 92.0) | 180 (220) | 50% / 25% |"
+    )
+    assert [line.split("`")[1] for line in said[2:5]] == ["ours", "cnn_all", "cnn_s1"]
+    assert report.table(found, "screen") == "Not run yet."
+
+
+def test_the_page_is_that_of_the_committed_table() -> None:
+    text = report.PAGE.read_text()
+    assert report.page(text, collect.read(TABLE)) == text, "run: make report"
+
+
+@pytest.mark.skipif(not TABLE.is_file(), reason="the study has not been run")
+def test_the_committed_table_is_of_the_committed_data_set() -> None:
+    crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
+    assert {row["crops"] for row in collect.read(TABLE)} == {crops}
