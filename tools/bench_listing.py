@@ -97,8 +97,10 @@ def check(root: Path, images: int) -> dict[str, Any]:
     from geobody.data import check as module
 
     meta, picture = _meta(images), SimpleNamespace(size=(1000, 1000))
-    module.ReaderApart = lambda read: nullcontext(lambda path: meta)  # type: ignore[assignment,return-value]
-    module.Image = SimpleNamespace(open=lambda path: nullcontext(picture))  # type: ignore[assignment]
+    vars(module).update(
+        ReaderApart=lambda read: nullcontext(lambda path: meta),
+        Image=SimpleNamespace(open=lambda path: nullcontext(picture)),
+    )
     os.scandir = Tree(root, images)  # type: ignore[assignment]
     found = module.survey(root, module.Wanted(subjects=SUBJECTS, cameras=(1, 2, 3, 4), exclude=()))
     return {"images": found.files["images"], "faults": len(found.faults)}
