@@ -32,6 +32,7 @@ def main(job: Job) -> str:
         held_out_fraction=labels.held_out_fraction,
     )
     recipe = RegressorRecipe(**settings.model_dump())
+    real = read_prior_poses(job.inputs["prior_poses"])
     regressor, config = train_regressor(
         recipe=recipe,
         shards=shards,
@@ -45,7 +46,7 @@ def main(job: Job) -> str:
         prior=load_prior(job.inputs["gan_prior"]),
         start=fit_mean_body(
             body=body,
-            body_pose=read_prior_poses(job.inputs["prior_poses"]).body_pose,
+            body_pose=real.body_pose,
             poses_mm=shards.table["joints_mm"][split.train],
         ),
         seed=job.params.seed,
@@ -54,6 +55,7 @@ def main(job: Job) -> str:
         device=training.device,
         scratch=job.scratch,
         curves=job.outputs["curves"],
+        real=real,
     )
     save_weights(job.outputs["model"], regressor, config)
     last = ", ".join(f"{term} {value:.3g}" for term, value in last_losses(job.outputs["curves"]).items())

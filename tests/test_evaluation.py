@@ -136,6 +136,7 @@ def list_truth(root: Path) -> None:
 def _poses(rng: np.random.Generator) -> SurrealPoses:
     return SurrealPoses(
         body_pose=(rng.normal(size=(60, 23, 3)) * 0.2).astype(np.float32),
+        root=np.zeros((60, 3), np.float32),
         betas=rng.normal(size=(60, 10)).astype(np.float32),
         sequence_id=np.zeros(60, dtype=np.int32),
         sequences=("01_01",),

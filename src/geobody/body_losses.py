@@ -37,6 +37,16 @@ def overlap_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
     return _mean_over_seen(1.0 - shared / either.clamp_min(1e-6), mask)
 
 
+def crossentropy_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross-entropy of silhouettes (B,S,S) in [0,1] against masks; empty masks are left out.
+
+    What the thesis took, on a hard raster: beside the outline its gradient is zero.
+    """
+    held = silhouette.clamp(1e-3, 1 - 1e-3)
+    losses = torch.nn.functional.binary_cross_entropy(held, mask, reduction="none").mean(dim=(1, 2))
+    return _mean_over_seen(losses, mask)
+
+
 def far_loss(xy: Tensor, *, mask: Tensor, samples: Tensor) -> Tensor:
     """How far projected vertices and mask lie apart, in UNIT_MM: its gradient reaches across the crop.
 

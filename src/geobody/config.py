@@ -438,6 +438,16 @@ class SmplRegressor(Schedule):
     """Share of hidden units dropped while it trains."""
     appearance: bool = False
     """Whether L_app, which tells who it is, is an input beside L_3D."""
+    outputs: Literal["sixd", "tanh"] = "sixd"
+    """Rotations as six numbers each, or axis-angle and betas through tanh, as in the thesis."""
+    joints: Literal["all", "without_hips"] = "all"
+    """Which labelled joints count: all 17, or 13 without hips, root and spine."""
+    mask_loss: Literal["iou", "bce"] = "iou"
+    """What compares silhouettes: one minus the IoU, or the binary cross-entropy."""
+    mask_views: Literal["all", "own"] = "all"
+    """Masks that judge a body: of all views of its instant, or of the view that it was predicted from."""
+    prior: Literal["frozen", "along", "hmr", "thesis"] = "frozen"
+    """Frozen, trained along with the regressor, or for comparison those of HMR and of the thesis."""
     steps: Count = 1800
     """Length of the training."""
     batch_size: Annotated[int, Field(ge=2)] = 64

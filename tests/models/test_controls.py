@@ -277,6 +277,7 @@ def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_
     rng = np.random.default_rng(0)
     poses = SurrealPoses(
         body_pose=rng.normal(0, 0.2, (50, 23, 3)).astype(np.float32),
+        root=np.zeros((50, 3), np.float32),
         betas=np.zeros((50, 10), np.float32),
         sequence_id=np.zeros(50, np.int32),
         sequences=("01_01",),

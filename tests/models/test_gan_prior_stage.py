@@ -34,6 +34,7 @@ def folder(tmp_path: Path) -> Path:
     for split, count in (("train", 150), ("val", 30)):
         poses = SurrealPoses(
             body_pose=(rng.normal(size=(count, 23, 3)) * 0.3).astype(np.float32),
+            root=np.zeros((count, 3), np.float32),
             betas=rng.normal(size=(count, 10)).astype(np.float32),
             sequence_id=np.zeros(count, dtype=np.int32),
             sequences=("01_01",),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from pytorch3d.transforms import axis_angle_to_matrix, random_rotations
+from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_axis_angle, random_rotations
 
 from capsule_body import capsule_body
 from crop_fixtures import write_fake_shards
@@ -13,6 +13,7 @@ from geobody.body.joints_only import joints_only
 from geobody.body.model import BodyModel
 from geobody.config import SmplRegressor as Settings
 from geobody.data.crops import CropShards
+from geobody.data.surreal import SurrealPoses
 from geobody.errors import DataError
 from geobody.models.mean_body import MeanBody
 from geobody.models.prior import PosePrior
@@ -337,3 +338,83 @@ def test_agreement_waits_and_rises(world):
         0.4,
     ]
     assert waiting.weight("pose", 0) == waiting.pose_weight
+
+
+def test_the_thesis_outputs_stay_within_one_radian_of_facing_the_camera():
+    regressor = small(outputs="tanh")
+    with torch.no_grad():
+        regressor.head.weight.normal_(std=30.0)
+    params = regressor.eval()(torch.randn(40, 20, 3), torch.randn(40, 8))
+    root = torch.from_numpy(UPRIGHT) @ params.rotations[:, 0]
+    angles = torch.stack([matrix_to_axis_angle(r) for r in (root, params.rotations[:, 5])])
+    assert angles.abs().max() <= 1 + 1e-5
+    assert params.betas.abs().max() <= 1
+    with torch.no_grad():
+        regressor.head.weight.zero_()
+    params = regressor(torch.randn(2, 20, 3), torch.randn(2, 8))
+    torch.testing.assert_close(params.rotations[:, 0], torch.from_numpy(UPRIGHT).expand(2, 3, 3))
+
+
+@pytest.mark.parametrize("kind", ["along", "hmr", "thesis"])
+def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path, kind):
+    rng = np.random.default_rng(0)
+    real = SurrealPoses(
+        body_pose=rng.normal(0, 0.2, (50, 23, 3)).astype(np.float32),
+        root=rng.normal(0, 0.2, (50, 3)).astype(np.float32),
+        betas=rng.normal(size=(50, 10)).astype(np.float32),
+        sequence_id=np.zeros(50, np.int32),
+        sequences=("01_01",),
+        n_dropped=0,
+    )
+    given = arguments(world, body, tmp_path, steps=3, prior=kind)
+    with pytest.raises(ValueError, match="needs real bodies"):
+        train_regressor(**given)
+    given = arguments(world, body, tmp_path, steps=30, prior=kind)
+    regressor, _ = train_regressor(**given, real=real)
+    assert torch.isfinite(regressor.head.weight).all()
+    rows = (tmp_path / "curves.csv").read_text().splitlines()
+    assert "prior_total" in rows[0] and "smpl_regressor_prior_raw" in rows[0]
+
+
+def test_a_label_at_the_hips_counts_only_when_all_joints_do(world, body, tmp_path):
+    shards, l3d, lapp, R = world
+    table = dict(shards.table)
+    table["joints_mm"] = table["joints_mm"].copy()
+    table["joints_mm"][:, [1, 4, 7]] += 200.0
+    moved = (dataclasses.replace(shards, table=table), l3d, lapp, R)
+    for joints, same in (("all", False), ("without_hips", True)):
+        pair = [objective(w, body, tmp_path, joints=joints)(a_batch())["pose_raw"] for w in (world, moved)]
+        assert torch.equal(*pair) == same
+
+
+def test_the_masks_of_other_views_count_only_when_all_views_do(world, body, tmp_path):
+    """Which view is a body's own is drawn; with all masks but those emptied nothing changes."""
+    given = objective(world, body, tmp_path, mask_views="own")
+    drawn: list[np.ndarray] = []
+    inner = given.shards.root_crop_mm
+    object.__setattr__(given, "shards", Watched(given.shards, drawn, inner))
+    before = given(a_batch())
+    (own,) = drawn
+    assert len(own) == 3  # one of each instant
+    others = np.setdiff1d(np.arange(len(world[0])), own)
+    masks = np.array(world[0].masks)
+    masks[others] = 0
+    hidden = (dataclasses.replace(world[0], masks=masks), *world[1:])
+    for views, same in (("own", True), ("all", False)):
+        terms = [objective(w, body, tmp_path, mask_views=views)(a_batch()) for w in (world, hidden)]
+        assert torch.equal(terms[0]["far_raw"], terms[1]["far_raw"]) == same
+    assert torch.isfinite(before["total"])
+
+
+class Watched:
+    """Shards that note the rows whose roots are asked for: those of the views that judge."""
+
+    def __init__(self, shards, drawn, inner):
+        self._shards, self._drawn, self._inner = shards, drawn, inner
+
+    def __getattr__(self, name):
+        return getattr(self._shards, name)
+
+    def root_crop_mm(self, rows):
+        self._drawn.append(rows)
+        return self._inner(rows)

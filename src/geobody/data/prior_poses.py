@@ -23,6 +23,7 @@ def write_prior_poses(folder: Path, split: str, poses: SurrealPoses) -> None:
     np.savez(
         folder / f"{split}.npz",
         body_pose=poses.body_pose,
+        root=poses.root,
         betas=poses.betas,
         sequence_id=poses.sequence_id,
         sequences=np.array(poses.sequences, dtype=np.str_),
@@ -39,6 +40,7 @@ def read_prior_poses(folder: Path, *, split: str = "train") -> SurrealPoses:
         with np.load(path, allow_pickle=False) as arrays:
             return SurrealPoses(
                 body_pose=arrays["body_pose"],
+                root=arrays["root"],
                 betas=arrays["betas"],
                 sequence_id=arrays["sequence_id"],
                 sequences=tuple(map(str, arrays["sequences"])),

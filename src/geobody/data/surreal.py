@@ -1,4 +1,4 @@
-"""Poses and shapes of a SURREAL-layout set: theta without the root, and beta.
+"""Poses and shapes of a SURREAL-layout set: theta, its root apart, and beta.
 
 The set holds ``cmu/{train,val,test}/run*/<sequence>/<sequence>_c0001_info.mat`` (and further
 clips ``_c0002`` ...). Only these info files are read: they are 1 % of the set's bytes.
@@ -38,8 +38,9 @@ InfoReader = Callable[[Path], tuple[np.ndarray, np.ndarray]]
 class SurrealPoses:
     """Poses in the set's own order: split, run, sequence, clip, frame.
 
-    body_pose     (N,23,3) float32, axis-angle in radians, SMPL's joints 1..23. The root is left
-                  out: its values are in the capture's frame, which nothing here can undo.
+    body_pose     (N,23,3) float32, axis-angle in radians, SMPL's joints 1..23
+    root          (N,3) float32, axis-angle of the root in the capture's frame, which nothing here can
+                  undo: a prior must not judge by it
     betas         (N,10) float32, as they are: SURREAL's belong to SMPL's female and male models, here
                   they are taken together, as shapes in standard deviations
     sequence_id   (N,) int32, index into ``sequences``; clips and runs of one motion share it
@@ -49,6 +50,7 @@ class SurrealPoses:
     """
 
     body_pose: np.ndarray
+    root: np.ndarray
     betas: np.ndarray
     sequence_id: np.ndarray
     sequences: tuple[str, ...]
@@ -87,7 +89,7 @@ def read_surreal(
             broken.add(name)
         else:
             # Copies: views would keep it all.
-            taken.append((name, pose[::stride, 3:].copy(), shape[::stride].copy()))
+            taken.append((name, pose[::stride].copy(), shape[::stride].copy()))
     # A sequence goes with the first broken clip.
     whole = [clip for clip in taken if clip[0] not in broken]
     if not whole:
@@ -95,8 +97,10 @@ def read_surreal(
 
     sequences = tuple(sorted({name for name, _, _ in whole}))
     ids = {name: number for number, name in enumerate(sequences)}
+    theta = np.concatenate([pose for _, pose, _ in whole])
     return SurrealPoses(
-        body_pose=np.concatenate([pose for _, pose, _ in whole]).reshape(-1, N_BODY_JOINTS, 3),
+        body_pose=theta[:, 3:].reshape(-1, N_BODY_JOINTS, 3),
+        root=theta[:, :3],
         betas=np.concatenate([shape for _, _, shape in whole]),
         sequence_id=np.concatenate(
             [np.full(len(pose), ids[name], dtype=np.int32) for name, pose, _ in whole]

@@ -1,16 +1,17 @@
 """A body from an embedding: 24 rotations and 10 betas, as changes to a mean body.
 
 Rotations leave the network as six numbers, two columns of the matrix before orthonormalisation (Zhou
-et al., CVPR 2019): continuous, and without a bound that a half turn could run into.
+et al., CVPR 2019): continuous, and without a bound that a half turn could run into. To be compared with
+them, ``tanh`` are the thesis' outputs: axis-angle and betas through tanh, which reach one radian about each axis.
 """
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pytorch3d.transforms import matrix_to_rotation_6d, rotation_6d_to_matrix
+from pytorch3d.transforms import axis_angle_to_matrix, matrix_to_rotation_6d, rotation_6d_to_matrix
 from torch import Tensor, nn
 
 from geobody.body.model import BodyModel
@@ -20,6 +21,7 @@ from geobody.training.checkpoint import load_weights
 
 N_ROTATIONS = len(SMPL_JOINTS)
 PREDICTION_BATCH = 256
+Outputs = Literal["sixd", "tanh"]
 CURE = "run `dvc repro smpl_regressor`"
 
 
@@ -42,10 +44,14 @@ class RootCentredBody(NamedTuple):
 
 
 class SmplRegressor(nn.Module):
-    """Embedding -> body. Starts as the mean body that it is given, whatever the input."""
+    """Embedding -> body. Starts as the mean body that it is given, whatever the input.
+
+    With ``outputs="tanh"`` it starts as the T-pose of the mean shape that faces the camera instead.
+    """
 
     input_scale: Tensor
     start: Tensor
+    facing: Tensor
 
     def __init__(
         self,
@@ -55,20 +61,24 @@ class SmplRegressor(nn.Module):
         hidden_units: int = 1024,
         hidden_layers: int = 2,
         dropout: float = 0.3,
+        outputs: Outputs = "sixd",
     ) -> None:
         super().__init__()
+        self.outputs = outputs
         self.n_points, self.n_appearance = n_points, n_appearance
         widths = [3 * n_points + n_appearance, *[hidden_units] * hidden_layers]
         layers: list[nn.Module] = []
         for inside, outside in pairwise(widths):
             layers += [nn.Linear(inside, outside), nn.ReLU(), nn.BatchNorm1d(outside), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], 6 * N_ROTATIONS + N_BETAS)
+        numbers = 6 if outputs == "sixd" else 3
+        self.head = nn.Linear(widths[-1], numbers * N_ROTATIONS + N_BETAS)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("input_scale", torch.ones(2))
         identity = matrix_to_rotation_6d(torch.eye(3)).repeat(N_ROTATIONS)
         self.register_buffer("start", torch.cat((identity, torch.zeros(N_BETAS))))
+        self.register_buffer("facing", torch.diag(torch.tensor([1.0, -1.0, -1.0])), persistent=False)
 
     @torch.no_grad()
     def set_start(self, *, rotations: Tensor, betas: Tensor) -> None:
@@ -86,7 +96,13 @@ class SmplRegressor(nn.Module):
         inputs = [l3d.flatten(1) / self.input_scale[0]]
         if self.n_appearance:
             inputs.append(lapp / self.input_scale[1])
-        out = self.head(self.layers(torch.cat(inputs, dim=1))).float() + self.start
+        out = self.head(self.layers(torch.cat(inputs, dim=1))).float()
+        if self.outputs == "tanh":
+            out = torch.tanh(out)
+            rotations = axis_angle_to_matrix(out[:, :-N_BETAS].unflatten(1, (N_ROTATIONS, 3)))
+            root = self.facing @ rotations[:, :1]
+            return BodyParams(torch.cat((root, rotations[:, 1:]), 1), out[:, -N_BETAS:])
+        out = out + self.start
         # pytorch3d reads rows; columns are the body's own axes, which turn as the points of L_3D do.
         rotations = rotation_6d_to_matrix(out[:, :-N_BETAS].unflatten(1, (N_ROTATIONS, 6))).transpose(-1, -2)
         return BodyParams(rotations, out[:, -N_BETAS:])

@@ -8,15 +8,16 @@ never saw judges it. No theta, no beta and no pose but the labels' enters.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geobody.body.model import BodyModel
 from geobody.body_losses import (
     agreement_loss,
+    crossentropy_loss,
     far_loss,
     joint_loss,
     mask_samples,
@@ -25,17 +26,27 @@ from geobody.body_losses import (
     turned_views,
 )
 from geobody.data.crops import CropShards
+from geobody.data.surreal import SurrealPoses
 from geobody.errors import DataError
 from geobody.geometry.turns import random_turns, rotate
 from geobody.models.mean_body import MeanBody
 from geobody.models.prior import PosePrior
-from geobody.models.regressor import BodyParams, SmplRegressor, pose_body
+from geobody.models.regressor import BodyParams, Outputs, SmplRegressor, pose_body
+from geobody.models.regressor_prior import Kind, RealBodies, RegressorPrior
 from geobody.render.silhouettes import Backend, SilhouetteRenderer, project_px
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
 
 SAMPLED_VERTICES = 400
 """Vertices that the far-reaching term and the views' agreement look at, drawn anew in each step."""
+
+COMPARED = {"all": list(range(17)), "without_hips": [2, 3, 5, 6, *range(8, 17)]}
+"""Joints of Human3.6M that labels are compared at; without hips, spine and root, as the thesis did, 13."""
+
+MASK_LOSSES = {"iou": overlap_loss, "bce": crossentropy_loss}
+
+REGRESSOR, PRIOR = "smpl_regressor", "prior"
+"""The networks of a training; the second only where the prior trains along."""
 
 TERMS = ("pose", "overlap", "far", "agreement", "spread", "prior", "betas")
 
@@ -48,6 +59,11 @@ class RegressorRecipe:
     hidden_layers: int
     dropout: float
     appearance: bool
+    outputs: Outputs
+    joints: Literal["all", "without_hips"]
+    mask_loss: Literal["iou", "bce"]
+    mask_views: Literal["all", "own"]
+    prior: Kind
     steps: int
     batch_size: int
     instants: int
@@ -95,11 +111,17 @@ class BodyObjective:
         prior: PosePrior,
         regressor: SmplRegressor,
         device: torch.device,
+        real: SurrealPoses | None = None,
     ) -> None:
+        """``real`` are the bodies that discriminators learn from, for a prior that trains along."""
         self.recipe, self.shards, self.device = recipe, shards, device
         self.l3d, self.lapp, self.labelled, self.views = l3d, lapp, labelled, views
         self.body, self.joint_body = body.to(device), joint_body.to(device)
-        self.prior, self.regressor = prior.to(device), regressor
+        self.prior, self.regressor = RegressorPrior(recipe.prior, prior).to(device), regressor
+        if self.prior.trained:
+            if real is None:
+                raise ValueError(f"the prior {recipe.prior!r} trains along: it needs real bodies")
+            self.real = RealBodies(real, device)
         self.renderer = SilhouetteRenderer(
             faces=body.faces.cpu(), size_px=shards.crop_size_px, backend=recipe.backend,
             supersample=recipe.supersample,
@@ -118,13 +140,16 @@ class BodyObjective:
             turn = random_turns(R, share=recipe.turn_share, generator=g)
             truth = rotate(turn, truth)
             l3d = torch.cat((rotate(turn, l3d[: len(labelled)]), l3d[len(labelled) :]))
+        if batch.group == PRIOR:
+            return self._prior_step(l3d, lapp, g)
         params = self.regressor(l3d, lapp)
         with torch.autocast(self.device.type, enabled=False):
             of_labelled, of_views = params.split(len(labelled))
+            joints, compared = pose_body(self.joint_body, of_labelled).joints_mm, COMPARED[recipe.joints]
             raw = {
-                "pose": joint_loss(pose_body(self.joint_body, of_labelled).joints_mm, truth),
+                "pose": joint_loss(joints[:, compared], truth[:, compared]),
                 **self._view_terms(of_views, views, g, drawn=batch.share_of(recipe.raster_instants)),
-                "prior": self.prior.realness_loss(params.rotations[:, 1:], params.betas),
+                "prior": self.prior.realness_loss(params),
                 "betas": params.betas.square().mean(),
             }
             weighted = {term: recipe.weight(term, batch.step) * raw[term] for term in TERMS}
@@ -134,6 +159,12 @@ class BodyObjective:
             **{f"{term}_raw": raw[term].detach() for term in TERMS},
             **{f"{term}_weighted": weighted[term].detach() for term in TERMS},
         }
+
+    def _prior_step(self, l3d: Tensor, lapp: Tensor, g: torch.Generator) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            fake = self.regressor(l3d, lapp)
+        with torch.autocast(self.device.type, enabled=False):
+            return {"total": self.prior.adversarial_loss(self.real.draw(len(l3d), g), fake)}
 
     def _view_terms(
         self, params: BodyParams, views: np.ndarray, g: torch.Generator, *, drawn: int
@@ -145,17 +176,21 @@ class BodyObjective:
         # Each instant is judged through one view's prediction, in all views.
         source = torch.randint(cameras, (instants,), generator=g)
         everyone = torch.arange(instants)
-        turned = turned_views(vertices[everyone, source], R[everyone, source], R).flatten(0, 1)
-        rows = views.ravel()
+        own = self.recipe.mask_views == "own"
+        judges = views[everyone, source][:, None] if own else views  # (I,K)
+        seen = R[everyone, source][:, None] if own else R
+        turned = turned_views(vertices[everyone, source], R[everyone, source], seen).flatten(0, 1)
+        rows = judges.ravel()
         placed = turned + self._tensor(self.shards.root_crop_mm(rows))[:, None]
         focal = self._tensor(self.shards.table["focal_px"][rows])
         mask = self._tensor(self.shards.masks[rows]) / 255.0
         samples = mask_samples(mask, self.recipe.mask_samples, g)
         some = torch.randperm(placed.shape[1], generator=g)[:SAMPLED_VERTICES]
         xy = project_px(placed[:, some], focal, size_px=self.shards.crop_size_px)
-        drawn *= cameras
+        drawn *= judges.shape[1]
+        overlap = MASK_LOSSES[self.recipe.mask_loss]
         return {
-            "overlap": overlap_loss(self.renderer(placed[:drawn], focal[:drawn]), mask[:drawn]),
+            "overlap": overlap(self.renderer(placed[:drawn], focal[:drawn]), mask[:drawn]),
             "far": far_loss(xy, mask=mask, samples=samples),
             "agreement": agreement_loss(vertices[:, :, some], R),
             "spread": spread_loss(params.betas.unflatten(0, (instants, cameras))),
@@ -199,13 +234,15 @@ def train_regressor(
     device: str,
     scratch: Path,
     curves: Path,
+    real: SurrealPoses | None = None,
 ) -> tuple[SmplRegressor, dict[str, Any]]:
     """A regressor trained on the crops' training split, and what rebuilds it.
 
     ``labelled`` are the rows whose joints may be used. Of all other rows only embeddings, cameras
     and masks are read; of the test split, and of the instants of the rows ``held_out``, nothing;
     nor of anybody but ``subjects`` when they are given.
-    ``joint_body`` gives the joints of ``body`` alone. Writes the CSV ``curves``.
+    ``joint_body`` gives the joints of ``body`` alone; ``real`` are the bodies that a prior which trains along
+    learns from. Writes the CSV ``curves``.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
     views = training_views(shards, held_out=held_out, subjects=subjects)
@@ -217,6 +254,7 @@ def train_regressor(
         "hidden_units": recipe.hidden_units,
         "hidden_layers": recipe.hidden_layers,
         "dropout": recipe.dropout,
+        "outputs": recipe.outputs,
     }
     with seeded(seed, "smpl regressor"):
         regressor = SmplRegressor(**config)
@@ -225,10 +263,13 @@ def train_regressor(
     regressor.set_start(rotations=torch.from_numpy(rotations), betas=torch.from_numpy(start.betas))
     objective = BodyObjective(
         recipe=recipe, shards=shards, l3d=l3d, lapp=lapp, labelled=labelled, views=views, body=body,
-        joint_body=joint_body, prior=prior, regressor=regressor, device=fabric.device,
+        joint_body=joint_body, prior=prior, regressor=regressor, device=fabric.device, real=real,
     )  # fmt: skip
+    modules: dict[str, nn.Module] = {REGRESSOR: regressor}
+    if objective.prior.trained:
+        modules[PRIOR] = objective.prior.discriminators
     fit(
-        modules={"smpl_regressor": regressor},
+        modules=modules,
         loss_step=objective,
         sampler=RowSampler(np.arange(len(views)), recipe.instants, seed),
         steps=recipe.steps,
