@@ -17,16 +17,15 @@ def main(job: Job) -> str:
     from geobody.data.embeddings import read_l3d, read_lapp
     from geobody.data.prior_poses import read_prior_poses
     from geobody.errors import DataError
-    from geobody.evaluation import body_errors, evaluate
-    from geobody.models.arm import DrawingArm
-    from geobody.models.encoder_decoder import draw_views, load_encoder_decoder
+    from geobody.evaluation import evaluate
+    from geobody.models.encoder_decoder import load_encoder_decoder
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
     from geobody.predictions import Predictions, find_truth, gather
-    from geobody.report import eval_figures as figures
     from geobody.report.action_table import write_action_table
+    from geobody.report.eval_pictures import PICTURES, draw_pictures
     from geobody.report.metrics_json import write_json
-    from geobody.views import other_views, silhouette_iou, some_instants, view_quality
+    from geobody.views import silhouette_iou, some_instants, view_quality
 
     settings = job.params.eval
     torch.set_num_threads(job.params.training.threads)
@@ -100,40 +99,17 @@ def main(job: Job) -> str:
     write_json(job.outputs["metrics"], metrics)
     write_action_table(job.outputs["by_action"], metrics)
 
-    true = predictions.joints("joints_true_mm")
-    complete = np.isin(rows, views)
-    shown = figures.rows_by_direction(
-        true, predictions.columns["subject"], complete if complete.any() else ~complete
-    )
-    sample = predictions.take(shown)
-    figures.skeletons_figure(
-        job.outputs["skeletons"],
-        np.asarray(shards.images[rows[shown]]),
-        sample.joints("joints_pred_mm"),
-        sample.joints("joints_true_mm"),
-    )
-    others = other_views(views, rows[shown])
-    drawn = None
-    if isinstance(network, DrawingArm):
-        source = np.repeat(rows[shown], others.shape[1])
-        drawn = draw_views(network, shards, source=source, target=others.ravel())
-        drawn = drawn.reshape(*others.shape, *drawn.shape[1:])
-    figures.novel_views_figure(
-        job.outputs["novel_views"],
-        inputs=np.asarray(shards.images[rows[shown]]),
-        drawn=drawn,
-        true=np.asarray(shards.images[others]),
-    )
-    figures.bodies_figure(
-        job.outputs["bodies"],
+    draw_pictures(
+        {name: job.outputs[name] for name in PICTURES},
         shards=shards,
-        rows=rows[shown],
-        faces=body.faces.numpy(),
-        predicted=sample.vertices_mm("pred", body),
-        true=sample.vertices_mm("true", body) if sample.has_truth else None,
-        errors_mm=body_errors(sample, "pred", body=body)["pve_mm"] if sample.has_truth else None,
+        rows=rows,
+        views=views,
+        predictions=predictions,
+        metrics=metrics,
+        l3d=read_l3d(job.inputs["embeddings"], rows=len(shards))[rows],
+        network=network,
+        body=body,
     )
-    figures.errors_figure(job.outputs["errors"], metrics, predictions)
     pose, mean = metrics["pose"]["n_mpjpe_17_mm"], metrics["controls"]["mean_pose"]["n_mpjpe_17_mm"]
     said = f"{len(rows)} test images; N-MPJPE {pose:.0f} mm (mean pose {mean:.0f})"
     if predictions.has_truth:

@@ -202,7 +202,10 @@ STAGES: Final[dict[str, StageSpec]] = {
         figures={
             "skeletons": "metrics/figures/eval_skeletons.png",
             "novel_views": "metrics/figures/eval_novel_views.png",
+            "turned": "metrics/figures/eval_turned.png",
+            "neighbours": "metrics/figures/eval_neighbours.png",
             "bodies": "metrics/figures/eval_bodies.png",
+            "worst_bodies": "metrics/figures/eval_worst_bodies.png",
             "errors": "metrics/figures/eval_errors.png",
         },
     ),

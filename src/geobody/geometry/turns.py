@@ -1,4 +1,4 @@
-"""Random turns of a person about the world's vertical, seen from a crop's camera."""
+"""Turns of a person about the world's vertical, seen from a crop's camera."""
 
 import torch
 from torch import Tensor
@@ -13,6 +13,11 @@ def random_turns(R_world_to_crop: Tensor, *, share: float, generator: torch.Gene
     n = len(R_world_to_crop)
     angle = (torch.rand(n, generator=generator) * 2 - 1) * torch.pi
     angle = angle * (torch.rand(n, generator=generator) < share)
+    return vertical_turns(R_world_to_crop, angle)
+
+
+def vertical_turns(R_world_to_crop: Tensor, angle: Tensor) -> Tensor:
+    """Rotations (B,3,3) in crop frames that turn about the world's z by ``angle`` (B,), radians."""
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     c, s = angle.cos(), angle.sin()
     yaw = torch.stack((c, -s, zero, s, c, zero, zero, zero, one), dim=1).unflatten(1, (3, 3))

@@ -10,6 +10,7 @@ from torch import Tensor
 from geobody.conventions import MM_PER_M
 from geobody.data.crops import CropShards
 from geobody.errors import DataError, ParamsError
+from geobody.geometry.turns import vertical_turns
 from geobody.models.arm import Cameras, DrawingArm, EncoderDecoder, Latent, Views, turn_points
 from geobody.models.explicit import Explicit
 from geobody.models.residual_encoder import Scratch
@@ -84,17 +85,39 @@ def draw_views(
 
     L_3D and L_app come from ``source`` alone; of ``target`` only the background and the camera are used.
     """
+    from_world, to_world = (
+        torch.from_numpy(crops.table["R_world_to_crop"][rows]) for rows in (target, source)
+    )
+    return _draw(network, crops, source=source, target=target, turns=from_world @ to_world.transpose(1, 2))
+
+
+def draw_turned(
+    network: DrawingArm, crops: CropShards, *, rows: NDArray[np.int64], angles_deg: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Pictures (N,S,S,3) in [0,1] of crops ``rows`` (N,), the person turned about the vertical by ``angles_deg`` (N,).
+
+    The camera and the background stay.
+    """
+    R = torch.from_numpy(crops.table["R_world_to_crop"][rows])
+    turns = vertical_turns(R, torch.from_numpy(np.deg2rad(angles_deg)))
+    return _draw(network, crops, source=rows, target=rows, turns=turns)
+
+
+def _draw(
+    network: DrawingArm,
+    crops: CropShards,
+    *,
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+    turns: Tensor,
+) -> NDArray[np.float32]:
     drawn = []
     with torch.inference_mode():
         for start in range(0, len(source), INFERENCE_BATCH):
             chosen = slice(start, start + INFERENCE_BATCH)
             latent = _encode(network, crops, source[chosen])
             device = latent.points.device
-            from_world, to_world = (
-                torch.from_numpy(crops.table["R_world_to_crop"][rows[chosen]]).to(device)
-                for rows in (target, source)
-            )
-            points = turn_points(latent.points, from_world @ to_world.transpose(1, 2))
+            points = turn_points(latent.points, turns[chosen].to(device))
             views, _, _ = load_views(crops, target[chosen], device)
             images = network.render(Latent(points, latent.appearance), views.backgrounds, views.cameras)
             drawn.append(images.movedim(1, 3).cpu().numpy())

@@ -25,6 +25,7 @@ from geobody.report.figures import (
 
 DIRECTIONS: Final = 12
 TILE_PX: Final = 160
+MAX_BYTES_OF_BODIES: Final = 560_000
 
 CURVES: Final = {
     "mean pose": ("joints_mean_pose_mm", "#999999"),
@@ -46,18 +47,20 @@ def heading_deg(joints: NDArray) -> NDArray[np.float64]:
     return np.degrees(np.arctan2(forward[:, 0], -forward[:, 2])) % 360
 
 
-def rows_by_direction(joints: NDArray, subjects: NDArray, allowed: NDArray) -> NDArray[np.int64]:
+def rows_by_direction(
+    joints: NDArray, subjects: NDArray, allowed: NDArray, *, turn: int = 0
+) -> NDArray[np.int64]:
     """One of ``allowed`` (N,) bool rows for each twelfth of a turn, by rule and not by quality.
 
     Of those of the direction and of the subject whose turn it is, the one in the middle of the
-    list; directions that nobody faces are left out.
+    list; directions that nobody faces are left out. With another ``turn`` it is another subject's.
     """
     sector = ((heading_deg(joints) + 180 / DIRECTIONS) % 360 // (360 / DIRECTIONS)).astype(int)
     people = np.unique(subjects)
     chosen = []
     for number in range(DIRECTIONS):
         there = allowed & (sector == number)
-        wanted = there & (subjects == people[number % len(people)])
+        wanted = there & (subjects == people[(number + turn) % len(people)])
         rows = np.flatnonzero(wanted if wanted.any() else there)
         if len(rows):
             chosen.append(rows[len(rows) // 2])
@@ -111,12 +114,19 @@ def bodies_figure(
 ) -> None:
     """For crops ``rows``: input, predicted body over it, from the input view and from the side, true body.
 
-    ``predicted`` and ``true`` are vertices (N,V,3), mm, root-centred in the crop frame.
+    ``predicted`` and ``true`` are vertices (N,V,3), mm, root-centred in the crop frame. Twelve stand side by
+    side, the next twelve below them.
     """
     titles = ["input", "overlay", "body", "from the side"] + ([] if true is None else ["true", "true, side"])
-    figure = new_figure(12.5, 1.04 * len(titles) + 0.15)
-    axes = image_grid(figure, len(titles), len(rows), top=0.965, left=0.045)
-    for column, row in enumerate(rows):
+    blocks = -(-len(rows) // DIRECTIONS)
+    height = 1.04 * len(titles) * blocks + 0.15
+    figure = new_figure(12.5, height)
+    grid = image_grid(
+        figure, len(titles) * blocks, min(DIRECTIONS, len(rows)), top=1 - 0.22 / height, left=0.045
+    )
+    axes = grid.reshape(blocks, len(titles), -1)
+    for number, row in enumerate(rows):
+        block, column = divmod(number, DIRECTIONS)
         image = np.asarray(shards.images[row])
         focal = float(shards.table["focal_px"][row]) * TILE_PX / shards.crop_size_px
         root = shards.root_crop_mm(row)
@@ -129,18 +139,48 @@ def bodies_figure(
         large = cv2.resize(image, (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
         tiles = [
             large,
-            body(predicted[column], over=large),
-            body(predicted[column]),
-            body(predicted[column], 90.0),
+            body(predicted[number], over=large),
+            body(predicted[number]),
+            body(predicted[number], 90.0),
         ]
         if true is not None:
-            tiles += [body(true[column]), body(true[column], 90.0)]
+            tiles += [body(true[number]), body(true[number], 90.0)]
         for line, tile in enumerate(tiles):
-            draw_image(axes[line, column], tile)
+            draw_image(axes[block, line, column], tile)
         if errors_mm is not None:
-            axes[0, column].set_title(f"PVE {errors_mm[column]:.0f} mm", fontsize=7, pad=2)
+            axes[block, 0, column].set_title(f"PVE {errors_mm[number]:.0f} mm", fontsize=7, pad=2)
     for line, title in enumerate(titles):
-        axes[line, 0].set_ylabel(title, fontsize=7)
+        for block in range(blocks):
+            axes[block, line, 0].set_ylabel(title, fontsize=7)
+    save_png(path, figure, max_bytes=MAX_BYTES_OF_BODIES)
+
+
+def turned_figure(path: Path, *, inputs: NDArray, drawn: NDArray | None, angles_deg: NDArray) -> None:
+    """Inputs (N,S,S,3) uint8 and (N,A,S,S,3) in [0,1]: the person drawn from the input, turned by each angle.
+
+    ``drawn`` is None for an arm that does not draw: then the inputs stand alone.
+    """
+    lines: list[tuple[str, NDArray]] = [("input", inputs)]
+    if drawn is not None:
+        lines += [(f"{angle:.0f}°", np.clip(drawn[:, k], 0, 1)) for k, angle in enumerate(angles_deg)]
+    figure = new_figure(0.9 * len(lines) + 0.1, 0.9 * len(inputs) + 0.25)
+    axes = image_grid(figure, len(inputs), len(lines), top=1 - 0.22 / (0.9 * len(inputs) + 0.25), left=0.01)
+    for column, (title, pictures) in enumerate(lines):
+        for line, picture in enumerate(pictures):
+            draw_image(axes[line, column], picture, title="" if line else title)
+    save_png(path, figure)
+
+
+def neighbours_figure(path: Path, *, images: NDArray, neighbours: NDArray[np.int64], titles: NDArray) -> None:
+    """Rows of images: ``neighbours`` (N,K) are rows of ``images``, the query first; ``titles`` (N,K) of strings."""
+    figure = new_figure(0.9 * len(neighbours) + 0.6, 0.9 * neighbours.shape[1] + 0.5)
+    axes = image_grid(figure, neighbours.shape[1], len(neighbours), top=0.95, left=0.06)
+    figure.subplots_adjust(hspace=0.2)
+    for column, (rows, names) in enumerate(zip(neighbours, titles, strict=True)):
+        for line, (row, name) in enumerate(zip(rows, names, strict=True)):
+            draw_image(axes[line, column], np.asarray(images[row]), title=str(name))
+    for line in range(neighbours.shape[1]):
+        axes[line, 0].set_ylabel("input" if line == 0 else f"nearest in\nanother view {line}", fontsize=6)
     save_png(path, figure)
 
 
