@@ -7,8 +7,11 @@ import pytest
 import torch
 from pytorch3d.transforms import axis_angle_to_matrix
 
+from capsule_body import capsule_body
+from geobody.body.model import BodyModel
 from geobody.errors import ParamsError
 from geobody.render.silhouettes import SilhouetteRenderer, face_neighbours, project_px, silhouettes
+from tools.compare_backends import compare
 
 SIZE = 32
 DEPTH_MM = 4500.0
@@ -148,6 +151,14 @@ def test_backends_agree(cases):
     here, there = (gradients(cases, backend) * STEPS for backend in ("deodr", "pytorch3d"))
     cosine = torch.cosine_similarity(here, there, dim=2)
     assert cosine.min() > 0.9, cosine
+
+
+def test_backends_agree_on_thirty_bodies_in_place_and_pose():
+    need_compiled("pytorch3d")
+    found = compare(BodyModel(arrays=capsule_body()), count=30, seed=0)
+    assert min(found["iou"]) >= 0.99
+    assert min(found["translation"]) >= 0.9
+    assert np.median(found["pose"]) >= 0.7
 
 
 def test_pytorch3d_without_its_compiled_part_says_what_serves(cases, monkeypatch):
