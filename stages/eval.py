@@ -19,12 +19,14 @@ def main(job: Job) -> str:
     from geobody.errors import DataError
     from geobody.evaluation import evaluate
     from geobody.models.encoder_decoder import load_encoder_decoder
+    from geobody.models.pose_head import load_pose_head
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
     from geobody.predictions import Predictions, find_truth, gather
     from geobody.report.action_table import write_action_table
     from geobody.report.eval_pictures import PICTURES, draw_pictures
     from geobody.report.metrics_json import write_json
+    from geobody.rolled import rolled_errors
     from geobody.views import silhouette_iou, some_instants, view_quality
 
     settings = job.params.eval
@@ -92,6 +94,12 @@ def main(job: Job) -> str:
         torch.from_numpy(unseen_poses.betas),
         limit=settings.prior_poses,
         seed=0,
+    )
+    metrics["pose"]["rolled"] = rolled_errors(
+        load_encoder_decoder(job.inputs["encoder"]),
+        load_pose_head(job.inputs["pose_head"]),
+        shards,
+        some_instants(views, settings.rolled_instants).ravel() if len(views) else rows,
     )
     metrics["prior"] = {"auc": prior_auc(prior, body_pose, betas, seed=0), "poses": len(betas)}
     predictions.write(job.outputs["predictions"])

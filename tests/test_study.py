@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from geobody.config import load_params
 from tools.study import collect, report, rows
 from tools.study.__main__ import STEPS, TABLE
 from tools.study.steps import read as read_costs
@@ -85,6 +86,20 @@ def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
         assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06), name
     seconds = study["common"]["controls.steps"] * costs["control CNN"]
     assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06)
+
+
+def test_every_experiment_has_params_that_stages_accept(tmp_path: Path) -> None:
+    for e in rows.experiments():
+        params = rows.read_yaml(ROOT / "params.yaml")
+        for key, value in e.params.items():
+            section, _, name = key.rpartition(".")
+            if section:
+                assert name in params[section], key
+                params[section][name] = value
+            else:
+                params[name] = value
+        (tmp_path / "params.yaml").write_text(json.dumps(params))
+        load_params(tmp_path / "params.yaml")
 
 
 def test_no_two_experiments_have_a_name_in_common() -> None:

@@ -491,6 +491,8 @@ class Eval(Section):
     """Test instants, evenly spaced, whose bodies are drawn in all views to measure IoU."""
     view_instants: Count = 210
     """Test instants, evenly spaced, of which views are synthesised."""
+    rolled_instants: Count = 210
+    """Test instants, evenly spaced, whose crops are rolled to see how the pose head bears it."""
     prior_poses: Annotated[int, Field(ge=2)] = 4000
     """At most so many unseen poses of the prior's set judge the prior."""
 

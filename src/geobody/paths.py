@@ -185,6 +185,7 @@ STAGES: Final[dict[str, StageSpec]] = {
             "crops": CROPS,
             "embeddings": EMBEDDINGS,
             "encdec": f"{MODELS}/encdec.safetensors",
+            "encoder": f"{MODELS}/encoder.safetensors",
             "pose_head": f"{MODELS}/pose_head.safetensors",
             "controls": f"{MODELS}/controls.safetensors",
             "gan_prior": f"{MODELS}/gan_prior.safetensors",

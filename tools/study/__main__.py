@@ -36,7 +36,9 @@ def run(part: str | None) -> None:
         for e in chosen:
             params = rows.of_controls(e.params) if targets else e.params
             name = f"{e.name}-controls" if targets else e.name
-            _dvc("exp", "run", "--queue", "--force", "--name", name, *rows.overrides(params), *targets)
+            if name in collect.references(ROOT):
+                _dvc("exp", "remove", name)  # of another data set, or the controls of an earlier run
+            _dvc("exp", "run", "--queue", "--name", name, *rows.overrides(params), *targets)
         if chosen:
             _dvc("exp", "run", "--run-all", "--jobs", str(jobs))
     read_back(part)
