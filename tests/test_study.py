@@ -24,6 +24,7 @@ augmentation: {turn_deg: 10.0}
 pose_head: {kind: semi_supervised, steps: 5}
 tuning: {steps: 600, rounds: 1}
 controls: {steps: 1200}
+smpl_regressor: {steps: 1800}
 """
 COSTS = {"pretext rhodin": 0.3, "pose network": 0.1, "control CNN": 0.1, "fits": 0.5}
 
@@ -41,6 +42,10 @@ METRICS = {
     "eval": {
         "pose": errors(94.0), "controls": {name: errors(100.0) for name in collect.CONTROLS},
         "test": {"spread_mm": 221.0},
+        "smpl": errors(98.0) | {
+            "t_pve_mm": 33.0, "evaluation": {"t_pve_mm": 36.0}, "iou": {"input": 0.68, "others": 0.66},
+            "root_deg": {"all": 9.0, "away": 8.0, "facing": 8.5}, "pve_mm": 110.0, "implausible_pct": 0.02,
+        },
     },
     "pose_head": {"subject_08": errors(80.0) | {"true_spread_mm": 208.0}},
     "controls": {name: {"subject_08": errors(110.0)} for name in collect.CONTROLS},
@@ -74,8 +79,13 @@ def experiment(*, held_out: tuple[int, ...] = (8,)) -> rows.Experiment:
     return rows.Experiment("screen", "rhodin_semi_supervised", 0, {}, held_out, {"seed": 0})
 
 
+def everything() -> list[rows.Experiment]:
+    parts = [part for path in rows.FILES for part in rows.read_yaml(path)["parts"]]
+    return [e for part in parts for e in rows.experiments(part)]
+
+
 def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
-    study = rows.read_yaml(rows.ROWS)
+    study = rows.read_yaml(rows.FILES[0])
     costs = read_costs(STEPS)
     params = rows.read_yaml(ROOT / "params.yaml")
     instants = 4 * len(params["synth"]["actions"]) * params["synth"]["frames"]
@@ -89,7 +99,7 @@ def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
 
 
 def test_every_experiment_has_params_that_stages_accept(tmp_path: Path) -> None:
-    for e in rows.experiments():
+    for e in everything():
         params = rows.read_yaml(ROOT / "params.yaml")
         for key, value in e.params.items():
             section, _, name = key.rpartition(".")
@@ -103,7 +113,7 @@ def test_every_experiment_has_params_that_stages_accept(tmp_path: Path) -> None:
 
 
 def test_no_two_experiments_have_a_name_in_common() -> None:
-    names = [e.name for e in rows.experiments()]
+    names = [e.name for e in everything()]
     assert len(set(names)) == len(names) > 0
 
 
@@ -124,12 +134,12 @@ def test_controls_of_one_seed_are_trained_once() -> None:
 
 
 def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no part nothing; there are screen"):
+    with pytest.raises(ValueError, match="no part nothing; there are screen, compare, labels, ablation"):
         rows.experiments("nothing")
     bad = tmp_path / "rows.yaml"
     bad.write_text("arms: {}\ncommon: {}\nparts: {one: {seeds: [0], arms: [nobody]}}\n")
     with pytest.raises(ValueError, match=r"parts\.one names nobody"):
-        rows.experiments(rows=bad)
+        rows.experiments("one", rows=bad)
 
 
 def test_overrides_are_what_dvc_reads() -> None:
@@ -151,6 +161,14 @@ def test_figures_come_from_the_experiment_and_of_whom_it_says(repository: Path) 
 
     (test, *_) = collect.rows_of(repository, experiment(held_out=()), reference, COSTS)
     assert (test["people"], test["n_mpjpe_17_mm"], test["true_spread_mm"]) == ("S9+S11", 94.0, 221.0)
+
+
+def test_a_bodys_row_says_what_its_pose_cannot(repository: Path) -> None:
+    reference = collect.references(repository)[experiment().name]
+    row = collect.body_row(repository, experiment(held_out=()), reference)
+    assert tuple(row) == collect.BODY_COLUMNS
+    assert (row["pve_mm"], row["t_pve_40_bodies_mm"], row["root_away_deg"]) == (110.0, 36.0, 8.0)
+    assert (row["iou_input"], row["steps"], row["people"], row["p_pve_mm"]) == (0.68, 1800, "S9+S11", None)
 
 
 def test_an_experiment_on_other_crops_does_not_count(repository: Path) -> None:

@@ -84,9 +84,8 @@ NETWORKS = (
     "controls",
     "gan_prior",
     "smpl_regressor",
-    "validation",
-    "eval",
 )
+"""Stages that train, and what they read; those that only apply networks are compared by the forced run."""
 
 
 def _on_one_core() -> None:

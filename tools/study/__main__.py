@@ -1,8 +1,8 @@
 """``python -m tools.study``: queues the study's experiments, runs them, and reads them back into one table.
 
-``run PART`` queues what is missing of a part and runs it, two experiments at a time; stopped and started again it
-goes on. ``collect`` reads every finished experiment into metrics/tables/study.csv. ``steps`` measures what a step
-of each network costs, which is what the steps in rows.yaml were chosen by.
+``run PART`` queues what is missing of a part of arms.yaml or ablation.yaml and runs it; stopped and started again it
+goes on. ``collect PART`` reads its finished experiments into metrics/tables/. ``steps`` measures what a step of each
+network costs, which is what the steps in arms.yaml were chosen by.
 """
 
 import argparse
@@ -19,12 +19,13 @@ from tools.smoke import stage_environment  # noqa: E402
 from tools.study import collect, rows  # noqa: E402
 
 TABLE = ROOT / "metrics" / "tables" / "study.csv"
+ABLATION = ROOT / "metrics" / "tables" / "ablation.csv"
 STEPS = ROOT / "metrics" / "tables" / "study_steps.csv"
 PRETEXTS = ("thesis", "rhodin", "explicit", "sync", "rhodin+sync", "explicit+sync")
 
 
-def run(part: str | None) -> None:
-    """Runs the experiments of a part (None: of all) that have no result on this data set yet.
+def run(part: str) -> None:
+    """Runs the experiments of a part that have no result on this data set yet.
 
     First the controls, which train on two cores, then the arms, which find the controls in the run cache.
     """
@@ -32,7 +33,7 @@ def run(part: str | None) -> None:
     missing = [e for e in wanted if e.name not in collect.finished(ROOT, wanted)]
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
     alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in missing}
-    for jobs, chosen, targets in ((1, list(alike.values()), ["controls"]), (2, missing, [])):
+    for jobs, chosen, targets in ((1, list(alike.values()), ["controls"]), (rows.jobs_of(part), missing, [])):
         for e in chosen:
             params = rows.of_controls(e.params) if targets else e.params
             name = f"{e.name}-controls" if targets else e.name
@@ -49,19 +50,20 @@ def run(part: str | None) -> None:
         )
 
 
-def read_back(part: str | None) -> None:
-    """Adds the finished experiments' rows to the table; rows of other trainings stay."""
+def read_back(part: str) -> None:
+    """Adds the rows of a part's finished experiments to its table; rows of other trainings stay."""
     experiments = rows.experiments(part)
-    seconds = _seconds()
     references = collect.finished(ROOT, experiments)
-    new = [
-        row
-        for e in experiments
-        if e.name in references
-        for row in collect.rows_of(ROOT, e, references[e.name], seconds)
-    ]
-    collect.write(TABLE, collect.merged(collect.read(TABLE), new))
-    print(f"{TABLE.relative_to(ROOT)}: {len(references)} of {len(experiments)} experiments read", flush=True)
+    done = [(e, references[e.name]) for e in experiments if e.name in references]
+    bodies = part.startswith("ablation")
+    if bodies:
+        new = [collect.body_row(ROOT, e, reference) for e, reference in done]
+    else:
+        seconds = _seconds()
+        new = [row for e, reference in done for row in collect.rows_of(ROOT, e, reference, seconds)]
+    table, columns = (ABLATION, collect.BODY_COLUMNS) if bodies else (TABLE, collect.COLUMNS)
+    collect.write(table, collect.merged(collect.read(table), new), columns=columns)
+    print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)
 
 
 def steps() -> None:
@@ -89,8 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m tools.study", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("action", choices=("run", "collect", "steps"))
-    parser.add_argument("part", nargs="?", help="a part of rows.yaml; all when none is given")
+    parser.add_argument("part", nargs="?", help="a part of arms.yaml or ablation.yaml")
     given = parser.parse_args(arguments)
+    if given.action != "steps" and given.part is None:
+        parser.error(f"{given.action} needs a part")
     try:
         if given.action == "steps":
             steps()

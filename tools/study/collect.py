@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,11 @@ COLUMNS: Final = (
     "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pck150", "auc", "spread_mm", "true_spread_mm", "crops",
 )  # fmt: skip
 METRICS: Final = COLUMNS[10:17]
+BODY_COLUMNS: Final = (
+    "part", "arm", "seed", "people", "steps", "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pve_mm", "p_pve_mm",
+    "t_pve_mm", "t_pve_40_bodies_mm", "root_deg", "root_away_deg", "root_facing_deg", "iou_input", "iou_others",
+    "implausible_pct", "spread_mm", "crops",
+)  # fmt: skip
 CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
 HEAD: Final = "pose head"
 Row = dict[str, Any]
@@ -83,12 +88,38 @@ def rows_of(
         }
 
 
+def body_row(repository: Path, experiment: Experiment, reference: str) -> Row:
+    """The row of a body regressor, on the test subjects."""
+    params = _yaml(_show(repository, reference, "params.yaml"))
+    smpl = json.loads(_show(repository, reference, "metrics/eval.json"))["smpl"]
+    nested = {
+        "t_pve_40_bodies_mm": smpl.get("evaluation", {}).get("t_pve_mm"),
+        "root_deg": smpl["root_deg"]["all"],
+        "root_away_deg": smpl["root_deg"]["away"],
+        "root_facing_deg": smpl["root_deg"]["facing"],
+        "iou_input": smpl["iou"]["input"],
+        "iou_others": smpl["iou"]["others"],
+    }
+    known = {
+        "part": experiment.part,
+        "arm": experiment.arm,
+        "seed": params["seed"],
+        "people": "+".join(f"S{s}" for s in params["dataset"]["test_subjects"]),
+        "steps": params["smpl_regressor"]["steps"],
+        "crops": crops_hash(_show(repository, reference, "dvc.lock")),
+    }
+    return {
+        name: known[name] if name in known else _rounded(nested.get(name, smpl.get(name)))
+        for name in BODY_COLUMNS
+    }
+
+
 def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Row]) -> list[Row]:
     """One row for each training: ``new`` ones replace those of ``old`` that say the same but for the figures."""
     found: dict[tuple[str, ...], Row] = {}
     for row in (*old, *new):
-        written = {column: "" if row[column] is None else str(row[column]) for column in COLUMNS}
-        found[tuple(written[column] for column in COLUMNS[:7])] = written
+        written = {column: "" if value is None else str(value) for column, value in row.items()}
+        found[tuple(written.get(column, "") for column in COLUMNS[:7])] = written
     return list(found.values())
 
 
@@ -100,11 +131,11 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
+def write(path: Path, rows: Iterable[Row], *, columns: Sequence[str] = COLUMNS) -> None:
     """Writes the table, whole or not at all."""
     partial = path.with_name(f".tmp-{path.name}")
     with partial.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
     os.replace(partial, path)

@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
+from geobody.yaml12 import read_yaml
 from tools.study.collect import CONTROLS, read
-from tools.study.rows import experiments
+from tools.study.rows import FILES
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "study.md"
 HEAD: Final = (
@@ -49,7 +50,7 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
 
 def page(text: str, rows: Rows) -> str:
     """``text`` with the table of each part written anew. Raises ValueError if a part has no place in it."""
-    for part in dict.fromkeys(e.part for e in experiments()):
+    for part in read_yaml(FILES[0])["parts"]:
         pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end {part} -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise ValueError(f"docs/study.md: the part <!-- {part} --> must stand there once")

@@ -1,4 +1,4 @@
-"""What the study compares, read from rows.yaml: each experiment's name and the params that it changes."""
+"""What is compared, read from arms.yaml and ablation.yaml: each experiment's name and the params that it changes."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from geobody.yaml12 import read_yaml
 
-ROWS: Final = Path(__file__).with_name("rows.yaml")
+FILES: Final = tuple(Path(__file__).with_name(name) for name in ("arms.yaml", "ablation.yaml"))
+"""Arms and controls by their poses, and choices of the regressor by its bodies."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,36 @@ def of_controls(params: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if key.startswith(OF_CONTROLS)}
 
 
-def experiments(part: str | None = None, *, rows: Path = ROWS) -> list[Experiment]:
-    """All experiments of a part, or of the whole study, in the order of ``rows``.
+def file_of(part: str) -> Path:
+    """The file that defines a part. Raises ValueError when none does."""
+    known = {name: path for path in FILES for name in read_yaml(path)["parts"]}
+    if part not in known:
+        raise ValueError(f"there is no part {part}; there are {', '.join(known)}")
+    return known[part]
 
-    Raises ValueError for an unknown part, and for an arm that ``rows`` does not define.
+
+def jobs_of(part: str) -> int:
+    """How many experiments of a part run side by side."""
+    return int(read_yaml(file_of(part))["jobs"])
+
+
+def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
+    """All experiments of a part, in the order of its file ``rows``.
+
+    Raises ValueError for an unknown part, and for an arm that the file does not define.
     """
+    rows = rows or file_of(part)
     study = read_yaml(rows)
-    parts, arms = study["parts"], study["arms"]
-    if part is not None and part not in parts:
-        raise ValueError(f"{rows}: has no part {part}; there are {', '.join(parts)}")
+    arms, settings = study["arms"], study["parts"][part]
+    if unknown := sorted(set(settings["arms"]) - set(arms)):
+        raise ValueError(f"{rows}: parts.{part} names {unknown[0]}, which arms does not define")
+    held_out = tuple(settings.get("held_out", ()))
+    vary = settings.get("vary", {})
     found = []
-    for name, settings in parts.items():
-        if part not in (None, name):
-            continue
-        if unknown := sorted(set(settings["arms"]) - set(arms)):
-            raise ValueError(f"{rows}: parts.{name} names {unknown[0]}, which arms does not define")
-        held_out = tuple(settings.get("held_out", ()))
-        vary = settings.get("vary", {})
-        for seed, values, arm in product(settings["seeds"], product(*vary.values()), settings["arms"]):
-            varied = dict(zip(vary, values, strict=True))
-            params = {**study["common"], **arms[arm], **varied, "seed": seed}
-            if held_out:
-                params["held_out.subjects"] = list(held_out)
-            found.append(Experiment(name, arm, seed, varied, held_out, params))
+    for seed, values, arm in product(settings["seeds"], product(*vary.values()), settings["arms"]):
+        varied = dict(zip(vary, values, strict=True))
+        params = {**study["common"], **arms[arm], **varied, "seed": seed}
+        if held_out:
+            params["held_out.subjects"] = list(held_out)
+        found.append(Experiment(part, arm, seed, varied, held_out, params))
     return found
