@@ -2,7 +2,8 @@
 
 ``python -m tools.bench_listing --images 2000000`` runs `geobody manifest`, what stage `index` makes of the
 manifest, and `geobody check`, each in a process of its own, on a tree that exists only in what ``os.scandir``
-answers: as many masks as images, in Human3.6M's 840 sequences. Hashing and reading .mat files are stood in for.
+answers: as many masks as images, in Human3.6M's 840 sequences. Hashing and reading .mat files (for `geobody check`
+in a process apart, which is not counted) are stood in for.
 """
 
 import argparse

@@ -74,6 +74,7 @@ def test_they_wear_what_no_training_subject_wears_and_no_camouflage() -> None:
         for other in worn:
             assert np.linalg.norm(np.subtract(outfit.top, other.top)) > APART
             assert np.linalg.norm(np.subtract(outfit.legs, other.legs)) > APART
+            assert np.linalg.norm(np.subtract(outfit.shoes, other.shoes)) > APART
         contrast = [
             np.linalg.norm(np.subtract(WALL_COLOURS, c), axis=1).min() for c in (outfit.top, outfit.legs)
         ]

@@ -289,6 +289,9 @@ def test_memory_grows_by_bytes_per_image():
     """What two million images then take; `python -m tools.bench_listing` measures it at that number."""
     images = (100_000, 300_000)  # at the lower one the buffers of the writers are full
     small, large = (measure(n) for n in images)
+    for listed, n in ((small, images[0]), (large, images[1])):
+        assert listed["check"]["images"] == listed["index"]["images"] >= n
+        assert listed["check"]["faults"] == 0
     for step in STEPS:
         growth_mb = (large[step]["peak_memory_mb"] - small[step]["peak_memory_mb"]) / (images[1] - images[0])
         assert large[step]["peak_memory_mb"] + (2_000_000 - images[1]) * growth_mb < 500, (step, small, large)

@@ -110,7 +110,7 @@ def test_anatomy_is_measured_in_the_right_order(arrays: dict[str, np.ndarray]) -
 
 @pytest.mark.parametrize("place", ["top", "legs", "shoes"])
 def test_test_subjects_wear_what_no_training_subject_wears(place: str) -> None:
-    """Nor anything near it, on the chest, the legs or the feet."""
+    """Nor anything near it: the main colours of chest, legs and feet."""
     trained = np.array([getattr(o, place) for s in TRAIN_SUBJECTS for o in WARDROBE[s]])
     for subject in TEST_SUBJECTS:
         for outfit in WARDROBE[subject]:

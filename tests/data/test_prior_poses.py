@@ -52,6 +52,7 @@ def test_the_files_hold_what_the_set_holds_and_repeat(folder: Path) -> None:
         told = read_surreal(folder / "data/synthetic/surreal", split=split)
         read = read_prior_poses(folder / "data/prior_poses", split=split)
         np.testing.assert_array_equal(read.body_pose, told.body_pose)
+        np.testing.assert_array_equal(read.root, told.root)
         np.testing.assert_array_equal(read.betas, told.betas)
         np.testing.assert_array_equal(read.sequence_id, told.sequence_id)
         assert (read.sequences, read.n_dropped) == (told.sequences, told.n_dropped)

@@ -34,7 +34,7 @@ def write_clip(
     return path
 
 
-def test_frames_of_all_clips_come_out_in_order_without_the_root(tmp_path: Path) -> None:
+def test_frames_of_all_clips_come_out_in_order_and_the_root_apart(tmp_path: Path) -> None:
     write_clip(tmp_path, "02_01", n=4, seed=2)
     write_clip(tmp_path, "01_01", n=3, seed=1)
     write_clip(tmp_path, "01_01", n=2, seed=3, clip=2)
@@ -43,6 +43,7 @@ def test_frames_of_all_clips_come_out_in_order_without_the_root(tmp_path: Path) 
     assert poses.sequence_id.tolist() == [0] * 5 + [1] * 4
     first = np.random.default_rng(1).normal(size=(72, 3))
     np.testing.assert_allclose(poses.body_pose[1].ravel(), first[3:, 1], rtol=1e-6)
+    np.testing.assert_allclose(poses.root[1], first[:3, 1], rtol=1e-6)
     last = np.random.default_rng(2)
     last.normal(size=(72, 4))
     np.testing.assert_allclose(poses.betas[5:], last.normal(size=(10, 4)).T, rtol=1e-6)
@@ -93,7 +94,7 @@ def test_a_shape_that_is_no_persons_takes_its_sequence_out(tmp_path: Path, value
     assert poses.sequence_id.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_the_roots_rotation_in_the_captures_frame_goes_nowhere(tmp_path: Path) -> None:
+def test_the_roots_rotation_in_the_captures_frame_is_in_no_pose(tmp_path: Path) -> None:
     pose = np.random.default_rng(0).normal(size=(72, 3))
     write_clip(tmp_path / "a", "01_01", n=3, seed=0, pose=pose)
     pose[:3] += 2.0

@@ -26,6 +26,7 @@ from geobody.models.regressor import (
     posed_bodies,
     predict_body,
 )
+from geobody.models.regressor_prior import RegressorPrior
 from geobody.models.regressor_report import RegressorReport
 from geobody.models.regressor_training import (
     TERMS,
@@ -195,6 +196,7 @@ def objective(world, body, tmp_path, **changes) -> BodyObjective:
     rotations = torch.from_numpy(np.concatenate((start.global_orient[None], start.body_pose)))
     regressor.set_start(rotations=rotations, betas=torch.zeros(10))
     views = given["shards"].views(split="train")
+    chosen["prior"] = RegressorPrior(chosen["recipe"].prior, chosen["prior"])
     return BodyObjective(**chosen, views=views, regressor=regressor, device=torch.device("cpu"))
 
 
@@ -355,6 +357,21 @@ def test_the_thesis_outputs_stay_within_one_radian_of_facing_the_camera():
     torch.testing.assert_close(params.rotations[:, 0], torch.from_numpy(UPRIGHT).expand(2, 3, 3))
 
 
+def test_the_thesis_outputs_train(world, body, tmp_path):
+    settings = {
+        "outputs": "tanh",
+        "joints": "without_hips",
+        "mask_loss": "bce",
+        "mask_views": "own",
+        "supersample": 1,
+    }
+    train_regressor(**arguments(world, body, tmp_path, steps=60, learning_rate=3e-3, **settings))
+    rows = (tmp_path / "curves.csv").read_text().splitlines()
+    column = rows[0].split(",").index("pose_raw")
+    first, last = (float(row.split(",")[column]) for row in (rows[1], rows[-1]))
+    assert last < first
+
+
 @pytest.mark.parametrize("kind", ["along", "hmr", "thesis"])
 def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path, kind):
     rng = np.random.default_rng(0)
@@ -372,6 +389,11 @@ def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path
     given = arguments(world, body, tmp_path, steps=30, prior=kind)
     regressor, _ = train_regressor(**given, real=real)
     assert torch.isfinite(regressor.head.weight).all()
+    (tmp_path / "other").mkdir()
+    given = arguments(world, body, tmp_path / "other", steps=30, prior=kind)
+    others = dataclasses.replace(real, body_pose=2 * real.body_pose, betas=real.betas + 1)
+    taught, _ = train_regressor(**given, real=others)
+    assert not torch.equal(regressor.head.weight, taught.head.weight)
     rows = (tmp_path / "curves.csv").read_text().splitlines()
     assert "prior_total" in rows[0] and "smpl_regressor_prior_raw" in rows[0]
 
@@ -387,34 +409,51 @@ def test_a_label_at_the_hips_counts_only_when_all_joints_do(world, body, tmp_pat
         assert torch.equal(*pair) == same
 
 
-def test_the_masks_of_other_views_count_only_when_all_views_do(world, body, tmp_path):
-    """Which view is a body's own is drawn; with all masks but those emptied nothing changes."""
-    given = objective(world, body, tmp_path, mask_views="own")
-    drawn: list[np.ndarray] = []
-    inner = given.shards.root_crop_mm
-    object.__setattr__(given, "shards", Watched(given.shards, drawn, inner))
-    before = given(a_batch())
-    (own,) = drawn
-    assert len(own) == 3  # one of each instant
-    others = np.setdiff1d(np.arange(len(world[0])), own)
-    masks = np.array(world[0].masks)
-    masks[others] = 0
-    hidden = (dataclasses.replace(world[0], masks=masks), *world[1:])
-    for views, same in (("own", True), ("all", False)):
-        terms = [objective(w, body, tmp_path, mask_views=views)(a_batch()) for w in (world, hidden)]
-        assert torch.equal(terms[0]["far_raw"], terms[1]["far_raw"]) == same
-    assert torch.isfinite(before["total"])
+def test_a_body_is_judged_by_the_mask_of_its_own_view_or_by_all(world, body, tmp_path):
+    """The first camera's masks are emptied: with own views alone the other cameras' bodies do not notice."""
+    shards = world[0]
+    masks = np.array(shards.masks)
+    masks[shards.rows(cameras=[1])] = 0
+    bodies, pulled = torch.nn.Parameter(torch.zeros(12, 10)), {}
+
+    class Fixed(SmplRegressor):
+        """Bodies whose betas can be asked for their gradient, one for each view of the batch."""
+
+        def forward(self, l3d: torch.Tensor, lapp: torch.Tensor) -> BodyParams:
+            rotations = torch.eye(3).repeat(len(l3d), 24, 1, 1)
+            rotations[:, 0] = torch.from_numpy(UPRIGHT)
+            return BodyParams(rotations, torch.cat((torch.zeros(16, 10), bodies)))
+
+    for views in ("own", "all"):
+        for name, some in (("seen", shards), ("hidden", dataclasses.replace(shards, masks=masks))):
+            terms = objective((some, *world[1:]), body, tmp_path, mask_views=views)
+            terms.regressor = Fixed(n_points=20, n_appearance=8, hidden_units=32)
+            weights = dict.fromkeys((f"{term}_weight" for term in TERMS), 0.0) | {"far_weight": 1.0}
+            terms.recipe = dataclasses.replace(terms.recipe, **weights)
+            (slope,) = torch.autograd.grad(terms(a_batch())["total"], bodies)
+            pulled[views, name] = slope.norm(dim=1).view(3, 4) > 0
+    assert pulled["own", "seen"].all()
+    assert not pulled["own", "hidden"][:, 0].any() and pulled["own", "hidden"][:, 1:].all()
+    # One view of each instant is judged, by all masks.
+    assert pulled["all", "seen"].sum(1).tolist() == pulled["all", "hidden"].sum(1).tolist() == [1, 1, 1]
 
 
-class Watched:
-    """Shards that note the rows whose roots are asked for: those of the views that judge."""
-
-    def __init__(self, shards, drawn, inner):
-        self._shards, self._drawn, self._inner = shards, drawn, inner
-
-    def __getattr__(self, name):
-        return getattr(self._shards, name)
-
-    def root_crop_mm(self, rows):
-        self._drawn.append(rows)
-        return self._inner(rows)
+def test_networks_of_a_prior_start_from_the_seed_alone(world, body, tmp_path):
+    rng = np.random.default_rng(0)
+    real = SurrealPoses(
+        body_pose=rng.normal(0, 0.2, (50, 23, 3)).astype(np.float32),
+        root=np.zeros((50, 3), np.float32),
+        betas=rng.normal(size=(50, 10)).astype(np.float32),
+        sequence_id=np.zeros(50, np.int32),
+        sequences=("01_01",),
+        n_dropped=0,
+    )
+    heads = []
+    for number, (stray, seed) in enumerate(((0, 0), (5, 0), (0, 1))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        given = arguments(world, body, folder, steps=4, prior="hmr") | {"seed": seed}
+        torch.rand(stray)
+        heads.append(train_regressor(**given, real=real)[0].head.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])

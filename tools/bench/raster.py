@@ -27,7 +27,7 @@ GOAL = 0.01
 SIZE_PX = 128
 DISTANCE_M = 3.0
 SUPERSAMPLE = 3
-FEWEST = 3
+MOST_REPEATS = 3
 """PyTorch3D's side takes so long that more repeats would teach nothing."""
 
 
@@ -65,6 +65,6 @@ def run(repository: Path, *, repeats: int) -> Comparison:
     return compare(
         subject=(f"deodr, {len(faces)} faces, {SIZE_PX} px", deodr),
         reference=("PyTorch3D's soft silhouette on the CPU", pytorch3d),
-        repeats=min(repeats, FEWEST),
+        repeats=min(repeats, MOST_REPEATS),
         goal=GOAL,
     )

@@ -32,6 +32,7 @@ def run(part: str) -> None:
     wanted = rows.experiments(part)
     missing = [e for e in wanted if e.name not in collect.finished(ROOT, wanted)]
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
+    _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
     alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in missing}
     for jobs, chosen, targets in ((1, list(alike.values()), ["controls"]), (rows.jobs_of(part), missing, [])):
         for e in chosen:
@@ -55,14 +56,15 @@ def read_back(part: str) -> None:
     experiments = rows.experiments(part)
     references = collect.finished(ROOT, experiments)
     done = [(e, references[e.name]) for e in experiments if e.name in references]
-    bodies = part.startswith("ablation")
+    bodies = rows.file_of(part).stem == "ablation"
     if bodies:
         new = [collect.body_row(ROOT, e, reference) for e, reference in done]
     else:
         seconds = _seconds()
         new = [row for e, reference in done for row in collect.rows_of(ROOT, e, reference, seconds)]
+    crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
     table, columns = (ABLATION, collect.BODY_COLUMNS) if bodies else (TABLE, collect.COLUMNS)
-    collect.write(table, collect.merged(collect.read(table), new), columns=columns)
+    collect.write(table, collect.merged(collect.read(table), new, crops=crops), columns=columns)
     print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)
 
 

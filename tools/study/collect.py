@@ -1,5 +1,6 @@
 """Reads the study's experiments back from DVC's references: one row for each arm and control."""
 
+import copy
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 
+from geobody.config import Params
 from tools.data_hash import crops_hash
 from tools.study.rows import Experiment
 
@@ -36,14 +38,33 @@ def references(repository: Path) -> dict[str, str]:
 
 
 def finished(repository: Path, wanted: Iterable[Experiment]) -> dict[str, str]:
-    """Name -> reference of those of ``wanted`` that ran, on the crops that the workspace's lock records."""
+    """Name -> reference of those of ``wanted`` that ran with the workspace's crops and params.
+
+    But for what they change themselves. A param that params.yaml did not have yet counts as its default.
+    """
     crops = crops_hash((repository / "dvc.lock").read_text())
+    params = _yaml((repository / "params.yaml").read_text())
     known = references(repository)
-    return {
-        e.name: known[e.name]
-        for e in wanted
-        if e.name in known and crops_hash(_show(repository, known[e.name], "dvc.lock")) == crops
-    }
+
+    def counts(e: Experiment) -> bool:
+        reference = known[e.name]
+        return crops_hash(_show(repository, reference, "dvc.lock")) == crops and _yaml(
+            _show(repository, reference, "params.yaml")
+        ) == changed(params, e.params)
+
+    return {e.name: known[e.name] for e in wanted if e.name in known and counts(e)}
+
+
+def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``params`` with the dotted names of ``overrides`` set."""
+    found = copy.deepcopy(dict(params))
+    for key, value in overrides.items():
+        *sections, name = key.split(".")
+        place = found
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    return found
 
 
 def rows_of(
@@ -63,7 +84,7 @@ def rows_of(
         "crops": crops_hash(_show(repository, reference, "dvc.lock")),
     }
     pretext = 0 if encdec["arm"] == "scratch" else encdec["steps"]
-    cost = pretext * seconds.get(f"pretext {encdec['arm']}", 0.0)
+    cost = pretext * seconds[f"pretext {encdec['arm']}"] if pretext else 0.0
     if tuned:
         cost += tuning["steps"] * seconds["pose network"]
     if head["kind"] == "semi_supervised":
@@ -114,10 +135,13 @@ def body_row(repository: Path, experiment: Experiment, reference: str) -> Row:
     }
 
 
-def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Row]) -> list[Row]:
-    """One row for each training: ``new`` ones replace those of ``old`` that say the same but for the figures."""
+def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Row], *, crops: str) -> list[Row]:
+    """One row for each training: ``new`` ones replace those of ``old`` that say the same but for the figures.
+
+    Rows of other crops than ``crops`` are dropped.
+    """
     found: dict[tuple[str, ...], Row] = {}
-    for row in (*old, *new):
+    for row in (row for row in (*old, *new) if row["crops"] == crops):
         written = {column: "" if value is None else str(value) for column, value in row.items()}
         found[tuple(written.get(column, "") for column in COLUMNS[:7])] = written
     return list(found.values())

@@ -28,7 +28,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Of the experiment in DVC: another one for any other params."""
+        """Of the experiment in DVC: another one for any other changes."""
         text = json.dumps(dict(self.params), sort_keys=True)
         return (
             f"study-{self.part}-{self.arm.replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -27,7 +27,7 @@ EVALUATION_SHARES: Final = 40
 
 _SHORTEST_BLOCK_S: Final = 1.5
 _ENOUGH_TAKES_EACH: Final = 2
-"""Long takes for each subject from which on no take is shared.
+"""Long takes for each subject, and for the bodies for evaluation, from which on no take is shared.
 
 With fewer, sharing is what gives everybody every kind of motion.
 """
@@ -134,7 +134,7 @@ def subject_blocks(takes: Sequence[Motion]) -> dict[int, list[Block]]:
 
     A take long enough is cut into one block for each subject and one for the bodies for evaluation, in
     an order that rotates from take to take; a shorter one goes whole to whoever has least. With two or
-    more long takes for each subject all go whole, the longest first. What the bodies for evaluation have
+    more long takes for each of these eight all go whole, the longest first. What the bodies for evaluation have
     is divided among ``EVALUATION_SHARES`` of them, end to end.
     """
     subjects = (*TRAIN_SUBJECTS, *TEST_SUBJECTS, _FOR_EVALUATION)

@@ -33,6 +33,7 @@ class RawDiscriminator(nn.Module):
         )  # fmt: skip
 
     def forward(self, params: BodyParams) -> Verdicts:
+        """The same verdict thrice, of bodies (B)."""
         theta = matrix_to_axis_angle(params.rotations.float()).flatten(1)
         verdict = self.layers(torch.cat((theta, params.betas.float()), 1)).squeeze(1)
         return Verdicts(joints=verdict[:, None], pose=verdict, shape=verdict)
@@ -76,7 +77,7 @@ class RegressorPrior(nn.Module):
 
 
 class RealBodies:
-    """Bodies of the prior's training set, drawn with a generator."""
+    """Bodies of the prior's training set: ``theta`` (N,24,3), axis-angle in radians, and ``betas`` (N,10)."""
 
     def __init__(self, poses: SurrealPoses, device: torch.device) -> None:
         self.theta = torch.cat(

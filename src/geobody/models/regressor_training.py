@@ -108,7 +108,7 @@ class BodyObjective:
         views: np.ndarray,
         body: BodyModel,
         joint_body: BodyModel,
-        prior: PosePrior,
+        prior: RegressorPrior,
         regressor: SmplRegressor,
         device: torch.device,
         real: SurrealPoses | None = None,
@@ -117,7 +117,7 @@ class BodyObjective:
         self.recipe, self.shards, self.device = recipe, shards, device
         self.l3d, self.lapp, self.labelled, self.views = l3d, lapp, labelled, views
         self.body, self.joint_body = body.to(device), joint_body.to(device)
-        self.prior, self.regressor = RegressorPrior(recipe.prior, prior).to(device), regressor
+        self.prior, self.regressor = prior.to(device), regressor
         if self.prior.trained:
             if real is None:
                 raise ValueError(f"the prior {recipe.prior!r} trains along: it needs real bodies")
@@ -173,21 +173,21 @@ class BodyObjective:
         instants, cameras = views.shape
         R = self._tensor(self.shards.table["R_world_to_crop"][views])
         vertices = pose_body(self.body, params).vertices_mm.unflatten(0, (instants, cameras))
-        # Each instant is judged through one view's prediction, in all views.
-        source = torch.randint(cameras, (instants,), generator=g)
         everyone = torch.arange(instants)
-        own = self.recipe.mask_views == "own"
-        judges = views[everyone, source][:, None] if own else views  # (I,K)
-        seen = R[everyone, source][:, None] if own else R
-        turned = turned_views(vertices[everyone, source], R[everyone, source], seen).flatten(0, 1)
-        rows = judges.ravel()
-        placed = turned + self._tensor(self.shards.root_crop_mm(rows))[:, None]
+        # Which view's prediction an instant is judged through.
+        source = torch.randint(cameras, (instants,), generator=g)
+        if self.recipe.mask_views == "all":
+            turned = turned_views(vertices[everyone, source], R[everyone, source], R)
+        else:
+            turned = vertices
+        rows = views.ravel()
+        placed = turned.flatten(0, 1) + self._tensor(self.shards.root_crop_mm(rows))[:, None]
         focal = self._tensor(self.shards.table["focal_px"][rows])
         mask = self._tensor(self.shards.masks[rows]) / 255.0
         samples = mask_samples(mask, self.recipe.mask_samples, g)
         some = torch.randperm(placed.shape[1], generator=g)[:SAMPLED_VERTICES]
         xy = project_px(placed[:, some], focal, size_px=self.shards.crop_size_px)
-        drawn *= judges.shape[1]
+        drawn *= cameras
         overlap = MASK_LOSSES[self.recipe.mask_loss]
         return {
             "overlap": overlap(self.renderer(placed[:drawn], focal[:drawn]), mask[:drawn]),
@@ -261,9 +261,11 @@ def train_regressor(
     regressor.set_input_scale(l3d[labelled], lapp[labelled])
     rotations = np.concatenate((start.global_orient[None], start.body_pose))
     regressor.set_start(rotations=torch.from_numpy(rotations), betas=torch.from_numpy(start.betas))
+    with seeded(seed, "regressor's prior"):
+        judge = RegressorPrior(recipe.prior, prior)
     objective = BodyObjective(
         recipe=recipe, shards=shards, l3d=l3d, lapp=lapp, labelled=labelled, views=views, body=body,
-        joint_body=joint_body, prior=prior, regressor=regressor, device=fabric.device, real=real,
+        joint_body=joint_body, prior=judge, regressor=regressor, device=fabric.device, real=real,
     )  # fmt: skip
     modules: dict[str, nn.Module] = {REGRESSOR: regressor}
     if objective.prior.trained:
