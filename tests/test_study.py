@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,19 +14,11 @@ from tools.study.steps import read as read_costs
 from tools.write_data_card import ROOT
 
 LOCK = "stages: {{crops: {{outs: [{{path: data/crops, hash: md5, md5: {}.dir}}]}}}}\n"
-PARAMS = """
-seed: 0
-synth: {actions: [2, 3], subactions: 1, frames: 10}
-dataset: {train_subjects: [1, 5, 8], test_subjects: [9, 11]}
-encdec: {arm: rhodin, steps: 100}
-training: {track: rgb}
-labels: {subjects: [1], fraction: 1.0}
-augmentation: {turn_deg: 10.0}
-pose_head: {kind: semi_supervised, steps: 5}
-tuning: {steps: 600, rounds: 1}
-controls: {steps: 1200}
-smpl_regressor: {steps: 1800}
-"""
+CHANGES = {
+    "synth.actions": [2, 3], "synth.subactions": 1, "synth.frames": 10, "dataset.train_subjects": [1, 5, 8],
+    "labels.ceiling_subjects": [1, 5, 8], "encdec.arm": "rhodin", "encdec.steps": 200,
+    "pose_head.kind": "semi_supervised", "tuning.steps": 600, "tuning.rounds": 1, "controls.steps": 1200,
+}  # fmt: skip
 COSTS = {"pretext rhodin": 0.3, "pose network": 0.1, "control CNN": 0.1, "fits": 0.5}
 
 
@@ -60,13 +53,18 @@ def git(repository: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
+def write_params(repository: Path, **changes: Any) -> None:
+    params = collect.changed(rows.read_yaml(ROOT / "params.yaml"), {**CHANGES, **changes})
+    (repository / "params.yaml").write_text(json.dumps(params))
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one experiment that DVC would keep, of the part "screen"."""
     git(tmp_path, "init", "--quiet")
     (tmp_path / "metrics").mkdir()
     (tmp_path / "dvc.lock").write_text(LOCK.format("aa"))
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    write_params(tmp_path)
     for name, values in METRICS.items():
         (tmp_path / f"metrics/{name}.json").write_text(json.dumps(values))
     git(tmp_path, "add", "--all")
@@ -152,10 +150,10 @@ def test_figures_come_from_the_experiment_and_of_whom_it_says(repository: Path) 
     head, mean, s1, every = collect.rows_of(repository, experiment(), reference, COSTS)
     assert [row["arm"] for row in (mean, s1, every)] == list(collect.CONTROLS)
     assert (head["people"], head["n_mpjpe_17_mm"], s1["n_mpjpe_17_mm"]) == ("S8", 80.0, 110.0)
-    assert head["pretext_steps"] == 100
+    assert head["pretext_steps"] == 200
     assert head["steps"] == 600
     # Subject 5 alone is neither labelled nor held out: 2 sequences of 10 instants.
-    assert head["core_minutes"] == pytest.approx((100 * 0.3 + 600 * 0.1 + 20 * 0.5) / 60, abs=0.05)
+    assert head["core_minutes"] == pytest.approx((200 * 0.3 + 600 * 0.1 + 20 * 0.5) / 60, abs=0.05)
     assert (mean["core_minutes"], s1["core_minutes"], s1["crops"]) == (0, 2.0, "aa")
 
     (test, *_) = collect.rows_of(repository, experiment(held_out=()), reference, COSTS)
@@ -177,9 +175,9 @@ def test_an_experiment_on_other_crops_does_not_count(repository: Path) -> None:
 
 
 def test_an_experiment_with_other_params_does_not_count_but_for_its_own_changes(repository: Path) -> None:
-    (repository / "params.yaml").write_text(PARAMS.replace("steps: 600", "steps: 6000"))
+    write_params(repository, **{"tuning.steps": 6000})
     assert list(collect.finished(repository, [experiment()])) == [experiment().name]
-    (repository / "params.yaml").write_text(PARAMS.replace("steps: 1200", "steps: 2500"))
+    write_params(repository, **{"controls.steps": 2500})
     assert collect.finished(repository, [experiment()]) == {}
 
 

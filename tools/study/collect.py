@@ -48,9 +48,9 @@ def finished(repository: Path, wanted: Iterable[Experiment]) -> dict[str, str]:
 
     def counts(e: Experiment) -> bool:
         reference = known[e.name]
-        return crops_hash(_show(repository, reference, "dvc.lock")) == crops and _yaml(
-            _show(repository, reference, "params.yaml")
-        ) == changed(params, e.params)
+        ran_with = _yaml(_show(repository, reference, "params.yaml"))
+        same_crops = crops_hash(_show(repository, reference, "dvc.lock")) == crops
+        return same_crops and Params(**ran_with) == Params(**changed(params, e.params))
 
     return {e.name: known[e.name] for e in wanted if e.name in known and counts(e)}
 
