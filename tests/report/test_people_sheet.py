@@ -68,10 +68,10 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
         people_sheet(tmp_path / "sheet.png", pictures_of(tmp_path), subjects=(1,), actions=(2,), frames=1)
 
 
-def test_sheet_of_actions_has_a_column_for_every_second_subject(tmp_path: Path) -> None:
-    write_set(tmp_path, subjects=(1, 5, 9), actions=(2, 3, 4))
+def test_sheet_of_actions_has_a_column_for_every_third_subject(tmp_path: Path) -> None:
+    write_set(tmp_path, subjects=(1, 5, 6, 9), actions=(2, 3, 4))
     sheet = tmp_path / "sheet.png"
-    actions_sheet(sheet, pictures_of(tmp_path), subjects=(1, 5, 9), actions=(2, 3, 4), frames=1)
+    actions_sheet(sheet, pictures_of(tmp_path), subjects=(1, 5, 6, 9), actions=(2, 3, 4), frames=1)
     picture = cv2.imread(str(sheet))
     red = (picture[..., 2] > 180) & (picture[..., 1] < 80)
     green = (picture[..., 1] > 180) & (picture[..., 2] < 80)
