@@ -372,10 +372,9 @@ def test_the_thesis_outputs_train(world, body, tmp_path):
     assert last < first
 
 
-@pytest.mark.parametrize("kind", ["along", "hmr", "thesis"])
-def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path, kind):
+def real_bodies() -> SurrealPoses:
     rng = np.random.default_rng(0)
-    real = SurrealPoses(
+    return SurrealPoses(
         body_pose=rng.normal(0, 0.2, (50, 23, 3)).astype(np.float32),
         root=rng.normal(0, 0.2, (50, 3)).astype(np.float32),
         betas=rng.normal(size=(50, 10)).astype(np.float32),
@@ -383,6 +382,11 @@ def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path
         sequences=("01_01",),
         n_dropped=0,
     )
+
+
+@pytest.mark.parametrize("kind", ["along", "hmr", "thesis"])
+def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path, kind):
+    real = real_bodies()
     given = arguments(world, body, tmp_path, steps=3, prior=kind)
     with pytest.raises(ValueError, match="needs real bodies"):
         train_regressor(**given)
@@ -439,15 +443,7 @@ def test_a_body_is_judged_by_the_mask_of_its_own_view_or_by_all(world, body, tmp
 
 
 def test_networks_of_a_prior_start_from_the_seed_alone(world, body, tmp_path):
-    rng = np.random.default_rng(0)
-    real = SurrealPoses(
-        body_pose=rng.normal(0, 0.2, (50, 23, 3)).astype(np.float32),
-        root=np.zeros((50, 3), np.float32),
-        betas=rng.normal(size=(50, 10)).astype(np.float32),
-        sequence_id=np.zeros(50, np.int32),
-        sequences=("01_01",),
-        n_dropped=0,
-    )
+    real = real_bodies()
     heads = []
     for number, (stray, seed) in enumerate(((0, 0), (5, 0), (0, 1))):
         folder = tmp_path / str(number)

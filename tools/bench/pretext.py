@@ -1,12 +1,12 @@
 """Seconds of real training steps of an arm's pretext on the crops that `dvc repro` made."""
 
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from geobody.config import Params, load_params
+from geobody.config import load_params
 from geobody.data.crops import ARRAYS, CropShards
 from geobody.models.arm import LossWeights
 from geobody.models.encoder_decoder_training import QUAD, Recipe, train_encoder_decoder
@@ -26,7 +26,7 @@ def train_steps(repository: Path, crops: CropShards, *, arm: str, steps: int, th
             track=params.training.track,
             feature_loss=settings.feature_loss,
             feature_weights=repository / settings.feature_weights,
-            recipe=_recipe(params),
+            recipe=Recipe(**settings.model_dump(include={field.name for field in fields(Recipe)})),
             weights=LossWeights(
                 mse=settings.mse_weight,
                 feature=settings.feature_weight,
@@ -55,16 +55,3 @@ def in_memory(crops: CropShards, *, batch_size: int) -> CropShards:
     rows = np.sort(views[: batch_size // QUAD].reshape(-1))
     arrays = {name: np.array(getattr(crops, name)[rows]) for name in ARRAYS}
     return replace(crops, **arrays, table={name: column[rows] for name, column in crops.table.items()})
-
-
-def _recipe(params: Params) -> Recipe:
-    s = params.encdec
-    return Recipe(
-        same_view_fraction=s.same_view_fraction,
-        colour_strength=s.colour_strength,
-        spoil_strength=s.spoil_strength,
-        background_fraction=s.background_fraction,
-        mirror=s.mirror,
-        turn_deg=s.turn_deg,
-        appearance_from=s.appearance_from,
-    )

@@ -30,22 +30,22 @@ def run(part: str) -> None:
     First the controls, which train on two cores, then the arms, which find the controls in the run cache.
     """
     wanted = rows.experiments(part)
-    missing = [e for e in wanted if e.name not in collect.finished(ROOT, wanted)]
+    missing = _unfinished(wanted)
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
     alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in missing}
+    known = collect.references(ROOT)
     for jobs, chosen, targets in ((1, list(alike.values()), ["controls"]), (rows.jobs_of(part), missing, [])):
         for e in chosen:
             params = rows.of_controls(e.params) if targets else e.params
             name = f"{e.name}-controls" if targets else e.name
-            if name in collect.references(ROOT):
+            if name in known:
                 _dvc("exp", "remove", name)  # of another data set, or the controls of an earlier run
             _dvc("exp", "run", "--queue", "--name", name, *rows.overrides(params), *targets)
         if chosen:
             _dvc("exp", "run", "--run-all", "--jobs", str(jobs))
     read_back(part)
-    left = [e.name for e in wanted if e.name not in collect.finished(ROOT, wanted)]
-    if left:
+    if left := [e.name for e in _unfinished(wanted)]:
         raise SystemExit(
             f"error: {len(left)} experiments failed, e.g. {left[0]}; see: dvc queue logs {left[0]}"
         )
@@ -74,6 +74,11 @@ def steps() -> None:
 
     write(STEPS, measure(ROOT, list(PRETEXTS)))
     print(STEPS.read_text(), end="")
+
+
+def _unfinished(wanted: Sequence[rows.Experiment]) -> list[rows.Experiment]:
+    done = collect.finished(ROOT, wanted)
+    return [e for e in wanted if e.name not in done]
 
 
 def _seconds() -> dict[str, float]:
