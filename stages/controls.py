@@ -36,6 +36,7 @@ def main(job: Job) -> str:
         rows={name: split.train for name, split in splits.items()},
         recipe=CnnRecipe(
             **settings.model_dump(),
+            **job.params.pose_loss.model_dump(),
             augmentation=Augmentation(**job.params.augmentation.model_dump()),
             track=training.track,
         ),
@@ -47,7 +48,6 @@ def main(job: Job) -> str:
     )
     config = {
         "crop_size_px": shards.crop_size_px,
-        "dropout": settings.dropout,
         "track": training.track,
     }
     save_controls(job.outputs["model"], cnns=cnns, cnn_config=config, pose_mm=pose_mm, body=body)

@@ -44,7 +44,9 @@ def main(job: Job) -> str:
             labelled=split.train,
             unlabelled_views=unlabelled,
             recipe=TuningRecipe(
-                **tuning.model_dump(), augmentation=Augmentation(**job.params.augmentation.model_dump())
+                **tuning.model_dump(),
+                **job.params.pose_loss.model_dump(),
+                augmentation=Augmentation(**job.params.augmentation.model_dump()),
             ),
             seed=job.params.seed,
             precision=training.precision,

@@ -22,15 +22,17 @@ def write_models(folder: Path, *, track: str = "rgb", seed: int = 0) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.running_mean, std=0.1)
+    for weights in (network.points.warmth, network.points.slope):
+        torch.nn.init.normal_(weights, std=0.1)  # untrained points hardly depend on the picture
     save_weights(folder / "encoder.safetensors", network, network.config)
     head = MlpPoseHead(hidden_units=64)
     head.scale.std_mm.fill_(300.0)
-    head.input_scale.fill_(0.01)  # untrained embeddings differ little from crop to crop
+    head.input_scale.fill_(0.05)  # untrained embeddings differ little from crop to crop
     save_pose_head(folder / "pose_head.safetensors", head, {"kind": "mlp", "hidden_units": 64})
     config = {"hidden_units": 64}
     regressor = SmplRegressor(**config)
     torch.nn.init.normal_(regressor.head.weight, std=0.05)
-    regressor.input_scale.fill_(0.01)
+    regressor.input_scale.fill_(0.05)
     save_weights(folder / "smpl_regressor.safetensors", regressor, config)
     write_capsule_body(folder / "body.npz")
     return folder

@@ -82,10 +82,8 @@ def _models(folder: Path, shards: CropShards) -> None:
     head = build_pose_head(**head_config)
     head.scale.set_from(shards.table["joints_mm"].astype(np.float32))
     save_pose_head(folder / "pose_head.safetensors", head, head_config)
-    cnn_config = {"crop_size_px": size, "channels": [8] * 6, "feature_channels": 8}
+    cnn_config = {"crop_size_px": size}
     cnns = [PoseCNN(**cnn_config) for _ in range(2)]
-    for cnn in cnns:
-        cnn.scale.set_from(shards.table["joints_mm"].astype(np.float32))
     turned = Rotation.from_euler("x", 180, degrees=True).as_matrix().astype(np.float32)
     save_controls(
         folder / "controls.safetensors",

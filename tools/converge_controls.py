@@ -39,6 +39,7 @@ def main() -> None:
     shards = CropShards.open(crops)
     recipe = CnnRecipe(
         **(params.controls.model_dump() | {"steps": STEPS}),
+        **params.pose_loss.model_dump(),
         # Crops as they are: how hard the set is, not how well a network bears crops that are off.
         augmentation=Augmentation(**params.augmentation.model_dump() | {"shift_std": 0.0, "zoom_std": 0.0}),
         track=params.training.track,
@@ -61,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(params.training.threads)
     predicted = {"mean_pose": np.broadcast_to(mean_pose(joints_mm[splits["cnn_s1"].train]), truth.shape)}
     for name, state in states.items():
-        network = PoseCNN(crop_size_px=shards.crop_size_px, dropout=recipe.dropout, track=recipe.track)
+        network = PoseCNN(crop_size_px=shards.crop_size_px, track=recipe.track)
         network.load_state_dict(state)
         predicted[name] = apply_cnn(network.eval(), shards.images[test], shards.masks_diff[test])
     errors = {name: pose_report(poses, truth)["n_mpjpe_17_mm"] for name, poses in predicted.items()}

@@ -318,6 +318,13 @@ class Augmentation(Section):
     """Whether half of the images are mirrored, joints with them."""
 
 
+class PoseLoss(Section):
+    """What controls and tuned heads are trained on, beside the distances of joints."""
+
+    heat_weight: Annotated[float, Field(ge=0)] = 3.0
+    """Of the heat maps, which are told where joints are in the picture."""
+
+
 class PoseHead(Schedule):
     """3D joints from L_3D."""
 
@@ -375,8 +382,6 @@ class Controls(Schedule):
     """Peak of AdamW's schedule."""
     warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
     """Steps in which the learning rate rises; fewer than ``steps``."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the CNN's last features that is dropped while it trains."""
 
 
 class Prior(Section):
@@ -514,6 +519,7 @@ class Params(Section):
     labels: Labels
     held_out: HeldOut
     augmentation: Augmentation
+    pose_loss: PoseLoss
     pose_head: PoseHead
     tuning: Tuning
     controls: Controls

@@ -104,7 +104,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "pose_head": StageSpec(
         "3D joints with the labels of one subject: a head on the frozen encoder, or both tuned as one.",
-        ("pose_head", "tuning", "augmentation", "labels", "held_out", "training", "seed"),
+        ("pose_head", "tuning", "augmentation", "pose_loss", "labels", "held_out", "training", "seed"),
         inputs={"crops": CROPS, "encdec": f"{MODELS}/encdec.safetensors"},
         outputs={
             "encoder": f"{MODELS}/encoder.safetensors",
@@ -128,7 +128,7 @@ STAGES: Final[dict[str, StageSpec]] = {
     ),
     "controls": StageSpec(
         "What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.",
-        ("controls", "augmentation", "labels", "held_out", "training", "seed"),
+        ("controls", "augmentation", "pose_loss", "labels", "held_out", "training", "seed"),
         inputs={"crops": CROPS, "prior_poses": PRIOR_POSES, "body": "${body.model}"},
         outputs={"model": f"{MODELS}/controls.safetensors"},
         curves={"curves": "metrics/curves/controls.csv"},

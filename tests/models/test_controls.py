@@ -9,7 +9,7 @@ import torch
 from capsule_body import write_capsule_body
 from crop_fixtures import write_fake_shards
 from geobody.config import Augmentation as AugmentationParams
-from geobody.config import Controls, HeldOut, Labels, ParamsView, Training
+from geobody.config import Controls, HeldOut, Labels, ParamsView, PoseLoss, Training
 from geobody.conventions import TEST_SUBJECTS
 from geobody.data.crops import CropShards, write_table
 from geobody.data.labels import label_splits, split_labels
@@ -26,7 +26,13 @@ from geobody.models.controls import (
     save_controls,
 )
 from geobody.models.mean_body import MeanBody
-from geobody.models.pose_batches import Augmentation, PoseBatch, augmented, load_pose_batch
+from geobody.models.pose_batches import (
+    Augmentation,
+    PoseBatch,
+    augmented,
+    labelled_joints,
+    load_pose_batch,
+)
 from geobody.models.pose_cnn import PoseCNN, images_to_tensor
 from geobody.models.pose_cnn_training import CnnRecipe, train_cnn, train_cnns
 from geobody.report.pose_report import pose_report
@@ -42,7 +48,7 @@ PLAIN = CnnRecipe(
     weight_decay=0.0,
     warmup_steps=10,
     clip_norm=10.0,
-    dropout=0.0,
+    heat_weight=1.0,
     augmentation=Augmentation(
         strength=0.0, background_share=0.0, turn_deg=0.0, shift_std=0.0, zoom_std=0.0, mirror=False
     ),
@@ -78,7 +84,7 @@ def train(crops: Path, folder: Path, rows: np.ndarray, recipe: CnnRecipe = PLAIN
 
 def save(path: Path, networks: dict[str, PoseCNN]) -> Path:
     states = {name: network.state_dict() for name, network in networks.items()}
-    save_controls(path, cnns=states, cnn_config={"crop_size_px": 32, "dropout": 0.0}, pose_mm=POSE, body=BODY)
+    save_controls(path, cnns=states, cnn_config={"crop_size_px": 32}, pose_mm=POSE, body=BODY)
     return path
 
 
@@ -136,37 +142,56 @@ def test_no_row_of_a_test_subject_is_labelled(crops: Path) -> None:
 
 
 def test_augmented_joints_stay_on_the_augmented_limbs(crops: Path) -> None:
-    """Images hold a white figure on black, so brightness at the projected joints must stay."""
+    """Images hold a white figure on black, so brightness at the joints' places must stay."""
     shards = CropShards.open(crops)
     rows = shards.rows(subjects=[1])
-    size = shards.crop_size_px
+    batch = figures_of(shards, rows)
+    images, masks_diff, joints, places = augmented(
+        batch, replace(FULL, strength=0.0, background_share=0.0), generator=torch.Generator().manual_seed(0)
+    )
+    inner = slice(6, -6)  # at the border, where the picture repeats
+    torch.testing.assert_close(masks_diff[..., inner, inner], images[:, :1, inner, inner])
+    unchanged = augmented(batch, PLAIN.augmentation, generator=torch.Generator().manual_seed(0))
+
+    inside = places.abs().amax(-1) < 0.9
+    assert inside.float().mean() > 0.9
+
+    def brightness(at: torch.Tensor, pictures: torch.Tensor = images) -> float:
+        seen = torch.nn.functional.grid_sample(pictures[:, :1], at[:, None], align_corners=False)
+        return float(seen[:, 0, 0][inside].mean())
+
+    before = brightness(unchanged.places, batch.images)
+    assert (places - unchanged.places).norm(dim=-1).mean() > 0.1
+    assert brightness(places) > 0.93 * before
+    assert brightness(unchanged.places) < 0.8 * before
+    assert (joints - unchanged.joints_mm).norm(dim=-1).mean() > 100
+
+
+def test_a_rolled_crop_shows_the_rolled_pose(crops: Path) -> None:
+    """Without shift and zoom the root stays in the middle, and joints project to their places."""
+    shards = CropShards.open(crops)
+    rows = shards.rows(subjects=[1])
+    geometry = replace(FULL, strength=0.0, background_share=0.0, shift_std=0.0, zoom_std=0.0)
+    taught = augmented(figures_of(shards, rows), geometry, generator=torch.Generator().manual_seed(0))
+    depth = torch.from_numpy(shards.table["depth_mm"][rows]).float()[:, None, None]
+    focal = torch.from_numpy(shards.table["focal_px"][rows]).float()[:, None, None]
+    pixels = focal * taught.joints_mm[..., :2] / (depth + taught.joints_mm[..., 2:])
+    torch.testing.assert_close(taught.places, pixels * 2 / shards.crop_size_px, atol=1e-4, rtol=0)
+    torch.testing.assert_close(taught.places[:, 0], torch.zeros(len(rows), 2), atol=1e-4, rtol=0)
+
+
+def figures_of(shards: CropShards, rows: np.ndarray) -> PoseBatch:
+    """The masks of ``rows`` as white figures on black."""
     masks = images_to_tensor(shards.masks[rows][..., None])
-    joints = torch.from_numpy(shards.table["joints_mm"][rows]).float()
     figures = masks.expand(-1, 3, -1, -1)
-    batch = PoseBatch(
+    return PoseBatch(
         images=figures,
         masks=masks,
         masks_diff=masks,
         backgrounds=torch.zeros_like(figures),
-        joints_mm=joints,
+        placed_mm=torch.from_numpy(labelled_joints(shards, rows)[rows]),
         focal_px=torch.from_numpy(shards.table["focal_px"][rows]).float(),
     )
-    geometry = replace(FULL, strength=0.0, background_share=0.0, shift_std=0.0, zoom_std=0.0)
-    images, masks_diff, turned = augmented(batch, geometry, generator=torch.Generator().manual_seed(0))
-    inner = slice(6, -6)  # at the border, where the picture repeats
-    torch.testing.assert_close(masks_diff[..., inner, inner], images[:, :1, inner, inner])
-    depth = torch.from_numpy(shards.table["depth_mm"][rows]).float()[:, None]
-    focal = torch.from_numpy(shards.table["focal_px"][rows]).float()[:, None]
-
-    def brightness(pictures: torch.Tensor, points: torch.Tensor) -> float:
-        xy = focal[..., None] * points[..., :2] / (depth + points[..., 2])[..., None] + (size - 1) / 2
-        grid = (2 * xy + 1) / size - 1
-        seen = torch.nn.functional.grid_sample(pictures[:, :1], grid[:, None], align_corners=False)
-        return float(seen.mean())
-
-    assert (turned - joints).norm(dim=-1).mean() > 100
-    assert brightness(images, turned) > 0.93 * brightness(masks, joints)
-    assert brightness(images, joints) < 0.8 * brightness(masks, joints)
 
 
 def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
@@ -175,7 +200,7 @@ def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
 
     def batch(seed: int) -> tuple[torch.Tensor, ...]:
         loaded = load_pose_batch(
-            shards, rows, shards.table["joints_mm"][rows].astype(np.float32), device=torch.device("cpu")
+            shards, rows, labelled_joints(shards, rows)[rows], device=torch.device("cpu")
         )
         return augmented(loaded, FULL, generator=torch.Generator().manual_seed(seed))
 
@@ -195,9 +220,9 @@ def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, t
     alone = train(crops, tmp_path / "alone", rows["cnn_s1"], recipe).state_dict()
     for name, value in alone.items():
         assert torch.equal(value, states["cnn_s1"][name]), name
-    assert not torch.equal(states["cnn_all"]["head.weight"], states["cnn_s1"]["head.weight"])
+    assert not torch.equal(*(state["points.slope"] for state in states.values()))
     curves = (tmp_path / "curves.csv").read_text().splitlines()
-    assert curves[0] == "network,step,total,mpjpe_17_mm"
+    assert curves[0] == "network,step,total,heat,mpjpe_17_mm"
     assert [line.split(",")[:2] for line in curves[1:]] == [["cnn_s1", "2"], ["cnn_all", "2"]]
 
 
@@ -216,12 +241,12 @@ def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp
 
 def test_everything_survives_the_file_and_predictions_to_the_bit(crops: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    networks = {"cnn_s1": PoseCNN(crop_size_px=32), "cnn_all": PoseCNN(crop_size_px=32, dropout=0.5)}
+    networks = {"cnn_s1": PoseCNN(crop_size_px=32), "cnn_all": PoseCNN(crop_size_px=32)}
     path = save(tmp_path / "controls.safetensors", networks)
     images = CropShards.open(crops).images[:10]
     for name, network in networks.items():
         before = apply_cnn(network, images)
-        for _ in range(2):  # dropout and batch norm must be in evaluation mode
+        for _ in range(2):  # batch norms must be in evaluation mode
             np.testing.assert_array_equal(predict_cnn(path, name, images), before)
         assert before.shape == (10, 17, 3)
         assert (before[:, 0] == 0).all()
@@ -266,11 +291,6 @@ def test_a_name_that_is_not_there_and_crops_of_another_size_are_refused(tmp_path
         predict_cnn(path, "cnn_s1", np.zeros((1, 48, 48, 3), np.uint8))
 
 
-def test_a_crop_that_the_network_cannot_halve_four_times_is_refused() -> None:
-    with pytest.raises(ValueError, match="crop_size_px 40: a multiple of 16"):
-        PoseCNN(crop_size_px=40)
-
-
 def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_subjects(
     crops: Path, tmp_path: Path
 ) -> None:
@@ -287,6 +307,7 @@ def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_
     sections = {
         "controls": Controls(steps=2, batch_size=4, warmup_steps=1),
         "augmentation": AugmentationParams(),
+        "pose_loss": PoseLoss(),
         "labels": Labels(),
         "held_out": HeldOut(),
         "training": Training(threads=1),

@@ -340,12 +340,13 @@ def test_same_seed_same_weights_and_a_resumed_training_too(tmp_path, crops, arm,
     assert not torch.equal(next(whole.parameters()), next(other.parameters()))
 
 
-@pytest.mark.parametrize(("arm", "steps"), [("rhodin", 60), ("explicit", 55)])
-def test_training_learns_where_people_are(tmp_path, crops, arm, steps):
-    """In few steps the overlap of alpha and mask gets far better than at the start."""
+@pytest.mark.parametrize("arm", ["rhodin", "explicit"])
+def test_training_learns_where_people_are(tmp_path, crops, arm):
+    """In few steps the overlap of alpha and mask gets far better than that of the untrained network."""
     recipe = Recipe(same_view_fraction=0.4)
-    curves = learn(crops, tmp_path, arm=arm, steps=steps, recipe=recipe)
-    assert curves["mask_dice"][-1] < 0.75 * curves["mask_dice"][0]
+    untrained = learn(crops, tmp_path / "untrained", arm=arm, steps=1, warmup_steps=0, recipe=recipe)
+    curves = learn(crops, tmp_path / "trained", arm=arm, steps=55, recipe=recipe)
+    assert curves["mask_dice"][-1] < 0.4 * untrained["mask_dice"][0]
 
 
 def learn(crops, tmp_path, **changes):

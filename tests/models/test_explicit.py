@@ -6,7 +6,8 @@ import torch
 from geobody.losses import multi_scale_gradient
 from geobody.models.arm import Cameras, Latent, Lesson, LossWeights, Views, turn_points
 from geobody.models.encoder_decoder import make_encoder_decoder
-from geobody.models.explicit import AGREEMENT_WEIGHT, BLOB_M
+from geobody.models.explicit import AGREEMENT_WEIGHT
+from geobody.models.residual_encoder import BLOB_M
 from geobody.training.determinism import seeded
 
 SIZE = 64

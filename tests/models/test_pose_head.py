@@ -7,7 +7,7 @@ from pytorch3d.transforms import random_rotations
 from scipy.spatial.transform import Rotation
 
 from crop_fixtures import write_fake_shards
-from geobody.config import Augmentation, HeldOut, Labels, ParamsView, PoseHead, Training, Tuning
+from geobody.config import Augmentation, HeldOut, Labels, ParamsView, PoseHead, PoseLoss, Training, Tuning
 from geobody.data.crops import CropShards
 from geobody.data.labels import split_labels
 from geobody.errors import DataError
@@ -221,6 +221,7 @@ def test_the_stage_writes_a_head_and_the_encoder_that_it_is_for(kind: str, tmp_p
         "pose_head": PoseHead(kind=kind),
         "tuning": Tuning(steps=6, batch_size=8, warmup_steps=1),
         "augmentation": Augmentation(),
+        "pose_loss": PoseLoss(),
         "labels": Labels(),
         "held_out": HeldOut(subjects=(8,)),
         "seed": 0,

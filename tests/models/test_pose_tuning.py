@@ -9,7 +9,7 @@ from crop_fixtures import write_fake_shards
 from geobody.data.crops import CropShards, write_table
 from geobody.data.labels import split_labels
 from geobody.models.encoder_decoder import embed, make_encoder_decoder
-from geobody.models.pose_batches import Augmentation
+from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_head import apply_pose_head
 from geobody.models.pose_network import PoseNetwork, predict_rows
 from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune
@@ -28,6 +28,7 @@ RECIPE = TuningRecipe(
     labelled_share=0.25,
     ridge=1e-2,
     silhouettes=True,
+    heat_weight=1.0,
     augmentation=Augmentation(
         strength=0.0, background_share=0.0, turn_deg=0.0, shift_std=0.0, zoom_std=0.0, mirror=False
     ),
@@ -117,7 +118,7 @@ def test_the_rounds_change_the_network_and_a_finished_training_goes_on_from_its_
     assert fits.shape == (2 * 2 * 3, 4, 17, 3)
     assert np.isfinite(fits).all()
     header, *rows = (tmp_path / "first/curves.csv").read_text().splitlines()
-    assert header == "round,step,total,mpjpe_17_mm"
+    assert header == "round,step,total,heat,mpjpe_17_mm"
     assert [row.split(",")[:2] for row in rows] == [["0", "6"], ["1", "3"], ["2", "3"]]
 
 
@@ -128,12 +129,12 @@ def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
     found = predict_rows(network, shards, np.arange(5), device=CPU)
     assert found.shape == (5, 17, 3)
     assert (found[:, 0] == 0).all()
-    labels = np.zeros((len(shards), 17, 3), np.float32)
-    rows = shards.rows(subjects=[1])
-    labels[rows] = shards.table["joints_mm"][rows]
+    rows, views = shards.rows(subjects=[1]), shards.views(subjects=[5])
     fits = multiview_labels(
-        network, shards, views=shards.views(subjects=[5]), labelled=rows, labels_mm=labels, silhouettes=False,
+        network, shards, views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), silhouettes=False,
         device=CPU,
     )  # fmt: skip
-    turned = np.einsum("icjk,icpj->icpk", shards.table["R_world_to_crop"][shards.views(subjects=[5])], fits)
-    np.testing.assert_allclose(turned, np.broadcast_to(turned[:, :1], turned.shape), atol=1e-2)
+    in_world = np.einsum("icjk,icpj->icpk", shards.table["R_world_to_crop"][views], fits)
+    in_world += shards.table["centre_world_mm"][views][:, :, None]
+    np.testing.assert_allclose(in_world, np.broadcast_to(in_world[:, :1], in_world.shape), atol=1e-2)
+    np.testing.assert_allclose(fits[:, :, 0], shards.root_crop_mm(views), atol=1e-2)  # the crops' middles

@@ -79,7 +79,7 @@ def test_silhouettes_bring_wrong_predictions_nearer_to_the_truth(shards: CropSha
     centres = meeting_points(shards.table["centre_world_mm"][views], shards.table["R_world_to_crop"][views])
 
     def fit(recipe: FitRecipe) -> np.ndarray:
-        joints, losses = fit_skeletons(
+        found = fit_skeletons(
             predicted,
             R_world_to_crop=R,
             centre_crop_mm=torch.from_numpy(centres).float(),
@@ -88,9 +88,11 @@ def test_silhouettes_bring_wrong_predictions_nearer_to_the_truth(shards: CropSha
             log_radii=radii,
             recipe=recipe,
         )
-        assert losses.shape == (len(views),)
-        assert torch.equal(joints[:, 0], torch.zeros(len(views), 3))
-        return joints.numpy()
+        assert found.losses.shape == (len(views),)
+        assert torch.equal(found.joints_mm[:, 0], torch.zeros(len(views), 3))
+        from_root = found.placed_mm - found.placed_mm[:, :, :1]
+        torch.testing.assert_close(to_world(from_root, R)[:, 0], found.joints_mm, atol=1e-2, rtol=0)
+        return found.joints_mm.numpy()
 
     unfitted = fit(FitRecipe(steps=0))
     torch.testing.assert_close(torch.from_numpy(unfitted), fuse_views(predicted, R), atol=1e-2, rtol=0)

@@ -52,7 +52,8 @@ PARAMS = [
     ("augmentation.mirror", False, {"pose_head", "controls"}, {"controls", *FROM_POSE_HEAD}),
     ("pose_head.kind", "equivariant", {"pose_head"}, FROM_POSE_HEAD),
     ("tuning.rounds", 2, {"pose_head"}, FROM_POSE_HEAD),
-    ("controls.dropout", 0.1, {"controls"}, {"controls", "validation", "eval"}),
+    ("controls.weight_decay", 0.1, {"controls"}, {"controls", "validation", "eval"}),
+    ("pose_loss.heat_weight", 1.0, {"pose_head", "controls"}, {"controls", *FROM_POSE_HEAD}),
     (
         "prior.stride",
         2,

@@ -14,7 +14,7 @@ from geobody.config import load_params
 from geobody.data.crops import CropShards
 from geobody.data.labels import label_splits
 from geobody.models.encoder_decoder import make_encoder_decoder
-from geobody.models.pose_batches import Augmentation
+from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_cnn_training import CnnRecipe, train_cnn
 from geobody.models.pose_network import PoseNetwork
 from geobody.models.pose_tuning import TuningRecipe, multiview_labels, tune
@@ -36,6 +36,7 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     crops = CropShards.open(repository / "data/crops")
     rows = label_splits(crops.table, **params.labels.model_dump())["cnn_s1"].train
     augmentation = Augmentation(**params.augmentation.model_dump())
+    loss = params.pose_loss.model_dump()
     common: dict[str, Any] = {
         "seed": 0,
         "precision": params.training.precision,
@@ -48,7 +49,7 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
 
     def cnn(steps: int) -> None:
         settings = params.controls.model_dump() | {"steps": steps, "warmup_steps": 1}
-        recipe = CnnRecipe(**settings, augmentation=augmentation, track=params.training.track)
+        recipe = CnnRecipe(**settings, **loss, augmentation=augmentation, track=params.training.track)
         with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
             train_cnn(
                 name="cnn", crops=repository / "data/crops", rows=rows, recipe=recipe, scratch=Path(folder),
@@ -58,7 +59,9 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     def tuning(steps: int) -> None:
         arm = make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
         recipe = TuningRecipe(
-            **params.tuning.model_dump() | {"steps": steps, "warmup_steps": 1}, augmentation=augmentation
+            **params.tuning.model_dump() | {"steps": steps, "warmup_steps": 1},
+            **loss,
+            augmentation=augmentation,
         )
         with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
             tune(
@@ -79,13 +82,10 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     network = PoseNetwork(
         make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
     ).eval()
-    labels_mm = crops.table["joints_mm"].astype(np.float32)
-    network.set_scale(labels_mm[rows])
-    network.start_at_mean()
     start = time.process_time()
     multiview_labels(
-        network, crops, views=some, labelled=rows, labels_mm=labels_mm, silhouettes=params.tuning.silhouettes,
-        device=torch.device("cpu"),
+        network, crops, views=some, labelled=rows, placed_mm=labelled_joints(crops, rows),
+        silhouettes=params.tuning.silhouettes, device=torch.device("cpu"),
     )  # fmt: skip
     found.append(("fits", "instant", 1, (time.process_time() - start) / len(some)))
     return found

@@ -14,7 +14,10 @@ def mirror_images(images: Tensor, which: Tensor) -> Tensor:
 def mirror_joints(joints: Tensor, which: Tensor) -> Tensor:
     """``joints`` (B,17,3), root-centred in the crop frame, those of ``which`` as the mirror shows them.
 
-    Exact because a crop's principal point is its centre.
+    Likewise their places in the picture, (B,17,2), from its centre. Exact because a crop's principal point is that.
     """
-    mirrored = joints[:, list(H36M_MIRROR)] * torch.tensor((-1.0, 1.0, 1.0), device=joints.device)
+    mirrored = (
+        joints[:, list(H36M_MIRROR)]
+        * torch.tensor((-1.0, 1.0, 1.0), device=joints.device)[: joints.shape[-1]]
+    )
     return torch.where(which[:, None, None], mirrored, joints)

@@ -23,10 +23,14 @@ N_APPEARANCE = 128
 
 
 class Latent(NamedTuple):
-    """L_3D, (B,200,3), and L_app, (B,128), float32."""
+    """L_3D, (B,200,3), and L_app, (B,128), float32.
+
+    ``heat`` (B,200,s*s), logits over the cells of a map of the crop, in arms that find points in the picture: where.
+    """
 
     points: Tensor
     appearance: Tensor
+    heat: Tensor | None = None
 
 
 @dataclass(frozen=True)

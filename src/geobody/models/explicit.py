@@ -30,15 +30,11 @@ from geobody.models.residual_encoder import ResidualArm
 from geobody.models.splatting import Balls, splat
 from geobody.models.view_synthesis import layer_loss
 
-BLOB_M = (0.18, 0.42, 0.18)
-"""Spread of the points before any training, right, down and forward: an upright person of any heading."""
 RADIUS_M = 0.07
 DENSITY = 0.3
 WIDENED_M = 0.15
 AGREEMENT_WEIGHT = 2.0
 """Of the squared distance, in m^2, between the clouds of two views."""
-FIRST_STEP = 0.1
-"""Share of the usual scale with which the linear map to points starts, so that the blob is seen first."""
 
 
 class Explicit(ResidualArm, DrawingArm):
@@ -48,11 +44,6 @@ class Explicit(ResidualArm, DrawingArm):
 
     def __init__(self, *, crop_size_px: int, track: str) -> None:
         super().__init__(crop_size_px=crop_size_px, track=track)
-        to_latent = self.encoder.linear
-        with torch.no_grad():
-            blob = torch.randn(N_POINTS, 3) * torch.tensor(BLOB_M)
-            to_latent.weight[: 3 * N_POINTS] *= FIRST_STEP
-            to_latent.bias[: 3 * N_POINTS] = blob.flatten()
         self.colours = nn.Linear(N_APPEARANCE, 3 * N_POINTS)
         self.radii = nn.Parameter(torch.full((N_POINTS,), math.log(RADIUS_M)))
         self.densities = nn.Parameter(torch.full((N_POINTS,), math.log(DENSITY)))

@@ -5,12 +5,14 @@ gets a stronger augmentation than the control it is compared with.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geobody.conventions import H36M_ROOT
 from geobody.data.augmentation import (
     aim_matrices,
     augment,
@@ -40,21 +42,32 @@ class Augmentation:
 class PoseBatch:
     """Images, backgrounds (B,3,S,S), masks and difference masks (B,1,S,S) in [0,1]; joints (B,17,3) in mm.
 
-    ``focal_px`` (B,) are the crops' focal lengths.
+    ``placed_mm`` are the joints where they are, crop frame, camera at the origin; ``focal_px`` (B,) the crops' focal
+    lengths.
     """
 
     images: Tensor
     masks: Tensor
     masks_diff: Tensor
     backgrounds: Tensor
-    joints_mm: Tensor
+    placed_mm: Tensor
     focal_px: Tensor
 
 
+class Taught(NamedTuple):
+    """What a network is taught by: images (B,3,S,S), difference masks (B,1,S,S), joints (B,17,3) in mm from the
+    root, and where they are in the picture, (B,17,2), x and y in [-1,1] from edge to edge."""
+
+    images: Tensor
+    masks_diff: Tensor
+    joints_mm: Tensor
+    places: Tensor
+
+
 def load_pose_batch(
-    crops: CropShards, rows: NDArray[np.int64], joints_mm: NDArray[np.float32], *, device: torch.device
+    crops: CropShards, rows: NDArray[np.int64], placed_mm: NDArray[np.float32], *, device: torch.device
 ) -> PoseBatch:
-    """The crops ``rows`` (B,) with ``joints_mm`` (B,17,3), whoever they are from."""
+    """The crops ``rows`` (B,) with joints ``placed_mm`` (B,17,3) in their frames, whoever they are from."""
     images, backgrounds, masks, masks_diff = (
         images_to_tensor(array, device)
         for array in (
@@ -69,22 +82,26 @@ def load_pose_batch(
         masks=masks,
         masks_diff=masks_diff,
         backgrounds=backgrounds,
-        joints_mm=torch.from_numpy(joints_mm).to(device),
+        placed_mm=torch.from_numpy(placed_mm).to(device),
         focal_px=torch.from_numpy(crops.table["focal_px"][rows].astype(np.float32)).to(device),
     )
 
 
-def augmented(
-    batch: PoseBatch, augmentation: Augmentation, *, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (B,3,S,S), difference masks (B,1,S,S) and joints (B,17,3) as a network trains on them.
+def labelled_joints(crops: CropShards, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Labels (N,17,3) of all crops, mm, crop frames, cameras at the origin: of ``rows`` alone, NaN elsewhere."""
+    placed = np.full((len(crops), *crops.table["joints_mm"].shape[1:]), np.nan, np.float32)
+    placed[rows] = crops.table["joints_mm"][rows] + crops.root_crop_mm(rows)[:, None]
+    return placed
+
+
+def augmented(batch: PoseBatch, augmentation: Augmentation, *, generator: torch.Generator) -> Taught:
+    """Images and joints as a network trains on them.
 
     Some people move in front of another's background; colours change, the person's apart from the
     room's (the masks tell them apart); the camera rolls and the crop is centred and scaled a little differently,
     as crops around a box or a mask are; half of the images are mirrored, joints with them.
     """
-    count = len(batch.images)
-    images, masks_diff, joints_mm = batch.images, batch.masks_diff, batch.joints_mm
+    images = batch.images
     if augmentation.background_share > 0:
         images = shuffle_backgrounds(
             images,
@@ -94,36 +111,37 @@ def augmented(
             probability=augmentation.background_share,
         )
     images = augment(images, batch.masks, generator=generator, strength=augmentation.strength)
+    pixels = batch.focal_px[:, None, None] * batch.placed_mm[..., :2] / batch.placed_mm[..., 2:]
+    taught = Taught(
+        images=images,
+        masks_diff=batch.masks_diff,
+        joints_mm=batch.placed_mm - batch.placed_mm[:, H36M_ROOT : H36M_ROOT + 1],
+        places=pixels * (2.0 / images.shape[-1]),
+    )
     if augmentation.turn_deg > 0 or augmentation.shift_std > 0 or augmentation.zoom_std > 0:
-        images, masks_diff, joints_mm = _moved(
-            images,
-            masks_diff,
-            joints_mm,
-            focal_px=batch.focal_px,
-            augmentation=augmentation,
-            generator=generator,
-        )
+        taught = _moved(taught, focal_px=batch.focal_px, augmentation=augmentation, generator=generator)
     if augmentation.mirror:
-        which = (torch.rand(count, generator=generator) < 0.5).to(images.device)
-        images, masks_diff = mirror_images(images, which), mirror_images(masks_diff, which)
-        joints_mm = mirror_joints(joints_mm, which)
-    return images, masks_diff, joints_mm
+        which = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+        taught = Taught(
+            mirror_images(taught.images, which),
+            mirror_images(taught.masks_diff, which),
+            mirror_joints(taught.joints_mm, which),
+            mirror_joints(taught.places, which),
+        )
+    return taught
 
 
 def _moved(
-    images: Tensor,
-    masks_diff: Tensor,
-    joints_mm: Tensor,
-    *,
-    focal_px: Tensor,
-    augmentation: Augmentation,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    count, device = len(images), images.device
+    taught: Taught, *, focal_px: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> Taught:
+    images, masks_diff, joints_mm, places = taught
+    count, size, device = len(images), images.shape[-1], images.device
     angles = draw_turns(count, std_deg=augmentation.turn_deg, generator=generator).to(device)
-    shift_px = images.shape[-1] * augmentation.shift_std * torch.randn(count, 2, generator=generator)
-    zoom = torch.exp(augmentation.zoom_std * torch.randn(count, generator=generator))
-    turn = roll_matrices(angles) @ aim_matrices(shift_px.to(device), focal_px)
+    shift = (augmentation.shift_std * torch.randn(count, 2, generator=generator)).to(device)  # of a side
+    zoom = torch.exp(augmentation.zoom_std * torch.randn(count, generator=generator)).to(device)
+    roll = roll_matrices(angles)
+    turn = roll @ aim_matrices(size * shift, focal_px)
     # One call for both: a mask outside its crop repeats its border, as the image does.
-    both = move_images(torch.cat([images, masks_diff], 1), angles=angles, shift_px=shift_px, zoom=zoom)
-    return both[:, :3], both[:, 3:], joints_mm @ turn.transpose(1, 2)
+    both = move_images(torch.cat([images, masks_diff], 1), angles=angles, shift_px=size * shift, zoom=zoom)
+    moved = zoom[:, None, None] * (places - 2.0 * shift[:, None]) @ roll[:, :2, :2].transpose(1, 2)
+    return Taught(both[:, :3], both[:, 3:], joints_mm @ turn.transpose(1, 2), moved)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from geobody.data.crops import CropShards
-from geobody.models.pose_batches import Augmentation, augmented, load_pose_batch
+from geobody.models.pose_batches import Augmentation, augmented, labelled_joints, load_pose_batch
 from geobody.models.pose_cnn import PoseCNN
+from geobody.models.pose_loss import pose_loss
 from geobody.models.tracks import network_input
 from geobody.parallel import in_parallel
 from geobody.training.curves import merge_curves
@@ -22,8 +23,8 @@ from geobody.training.loop import Batch, RowSampler, fit
 
 @dataclass(frozen=True)
 class CnnRecipe:
-    """How a control CNN is trained; keys and units as in ``params.yaml: controls``, the last but one as in
-    ``augmentation``, the last as in ``training``."""
+    """How a control CNN is trained; keys and units as in ``params.yaml: controls``, but ``heat_weight`` as in
+    ``pose_loss``, ``track`` as in ``training``, and ``augmentation``."""
 
     steps: int
     batch_size: int
@@ -31,7 +32,7 @@ class CnnRecipe:
     weight_decay: float
     warmup_steps: int
     clip_norm: float
-    dropout: float
+    heat_weight: float
     augmentation: Augmentation
     track: str
 
@@ -56,23 +57,23 @@ def train_cnn(
     """
     shards = CropShards.open(crops)
     fabric = make_fabric(precision=precision, threads=threads, device=device)
-    joints_mm = shards.table["joints_mm"].astype(np.float32)
+    placed_mm = labelled_joints(shards, rows)
     with seeded(seed, "control CNN"):
-        network = PoseCNN(crop_size_px=shards.crop_size_px, dropout=recipe.dropout, track=recipe.track)
-    network.scale.set_from(joints_mm[rows])
+        network = PoseCNN(crop_size_px=shards.crop_size_px, track=recipe.track)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_step(batch: Batch) -> Mapping[str, Tensor]:
         with torch.autocast(fabric.device.type, enabled=False):
-            images, masks_diff, target = augmented(
-                load_pose_batch(shards, batch.rows, joints_mm[batch.rows], device=fabric.device),
+            taught = augmented(
+                load_pose_batch(shards, batch.rows, placed_mm[batch.rows], device=fabric.device),
                 recipe.augmentation,
                 generator=batch.generator,
             )
-            images = network_input(images, masks_diff, track=recipe.track)
-        predicted = network(images.contiguous(memory_format=torch.channels_last))
-        distance = (predicted.detach() - target).norm(dim=-1).mean()
-        return {"total": network.scale.loss(predicted, target), "mpjpe_17_mm": distance}
+            seen = network_input(taught.images, taught.masks_diff, track=recipe.track)
+        joints_mm, heat = network.seen(seen.contiguous(memory_format=torch.channels_last))
+        return pose_loss(
+            joints_mm, heat, true_mm=taught.joints_mm, places=taught.places, heat_weight=recipe.heat_weight
+        )
 
     fit(
         modules={"cnn": network},

@@ -19,11 +19,11 @@ from torch import Tensor
 from geobody.data.crops import CropShards
 from geobody.models.arm import EncoderDecoder
 from geobody.models.encoder_decoder import embed
-from geobody.models.pose_batches import Augmentation, augmented, load_pose_batch
+from geobody.models.pose_batches import Augmentation, augmented, labelled_joints, load_pose_batch
 from geobody.models.pose_head import EquivariantPoseHead
+from geobody.models.pose_loss import pose_loss
 from geobody.models.pose_network import PoseNetwork, predict_rows
 from geobody.multiview.fitting import PICTURE_PX, FitRecipe, fit_skeletons, meeting_points, small_masks
-from geobody.multiview.fusion import to_crops
 from geobody.multiview.limbs import fit_radii
 from geobody.progress import progress
 from geobody.training.curves import merge_curves
@@ -36,7 +36,8 @@ RADII_IMAGES = 200
 
 @dataclass(frozen=True)
 class TuningRecipe:
-    """How encoder and head are trained; keys and units as in ``params.yaml: tuning``."""
+    """How encoder and head are trained; keys and units as in ``params.yaml: tuning``, ``heat_weight`` as in
+    ``pose_loss``."""
 
     steps: int
     batch_size: int
@@ -49,6 +50,7 @@ class TuningRecipe:
     labelled_share: float
     ridge: float
     silhouettes: bool
+    heat_weight: float
     augmentation: Augmentation
 
     def steps_of_rounds(self, *, semi_supervised: bool) -> list[int]:
@@ -81,15 +83,11 @@ def tune(
     with the round in its first column, and resumes from ``scratch``.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
-    labels_mm = np.zeros((len(crops), *crops.table["joints_mm"].shape[1:]), np.float32)
-    labels_mm[labelled] = crops.table["joints_mm"][labelled]
+    placed_mm = labelled_joints(crops, labelled)
     with seeded(seed, "pose network"):
         network = PoseNetwork(arm)
-    network.set_scale(labels_mm[labelled])
-    if arm.trained:
-        network.start_from(_solved(arm, crops, labelled, labels_mm, ridge=recipe.ridge))
-    else:
-        network.start_at_mean()
+        if arm.trained:
+            network.start(_solved(arm, crops, labelled, ridge=recipe.ridge))
     network.arm.requires_grad_(True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.freeze_unused(torch.rand(2, 3, crops.crop_size_px, crops.crop_size_px))
@@ -102,16 +100,16 @@ def tune(
             file = scratch / f"fits_{number}.npy"
             if not file.exists():
                 fits = multiview_labels(
-                    network, crops, views=unlabelled_views, labelled=labelled, labels_mm=labels_mm,
+                    network, crops, views=unlabelled_views, labelled=labelled, placed_mm=placed_mm,
                     silhouettes=recipe.silhouettes, device=fabric.device,
                 )  # fmt: skip
                 _save(file, fits)
-            labels_mm[unlabelled_views] = np.load(file, allow_pickle=False)
+            placed_mm[unlabelled_views] = np.load(file, allow_pickle=False)
             rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share)
         files[str(number)] = scratch / f"curves_{number}.csv"
         fit(
             modules={"pose_network": network},
-            loss_step=_loss_step(network, crops, labels_mm, recipe=recipe, fabric=fabric),
+            loss_step=_loss_step(network, crops, placed_mm, recipe=recipe, fabric=fabric),
             sampler=RowSampler(rows, recipe.batch_size, seed),
             steps=steps,
             learning_rate=recipe.learning_rate,
@@ -134,21 +132,19 @@ def multiview_labels(
     *,
     views: NDArray[np.int64],
     labelled: NDArray[np.int64],
-    labels_mm: NDArray[np.float32],
+    placed_mm: NDArray[np.float32],
     silhouettes: bool,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Joints (I,C,17,3), mm, crop frames, of the instants ``views`` (I,C): fused, and fitted to their silhouettes.
+    """Joints (I,C,17,3), mm, crop frames, cameras at the origin, of the instants ``views`` (I,C): fused, and fitted to
+    their silhouettes.
 
-    The limbs' thickness comes from the ``labelled`` rows of ``labels_mm`` (N,17,3). Person by person, since lengths and
+    The limbs' thickness comes from the ``labelled`` rows of ``placed_mm`` (N,17,3). Person by person, since lengths and
     thicknesses are theirs.
     """
     predicted = predict_rows(network, crops, views.reshape(-1), device=device).view(*views.shape, 17, 3)
     some = labelled[np.unique(np.linspace(0, len(labelled) - 1, RADII_IMAGES).astype(int))]
-    roots = crops.root_crop_mm(some)[:, None].astype(np.float32)  # of labelled images alone
-    radii = fit_radii(
-        torch.from_numpy(labels_mm[some] + roots), small_masks(crops.masks[some]), _focal(crops, some)
-    )
+    radii = fit_radii(torch.from_numpy(placed_mm[some]), small_masks(crops.masks[some]), _focal(crops, some))
     fitted = np.zeros(predicted.shape, np.float32)
     subjects = crops.table["subject"][views[:, 0]]
     recipe = FitRecipe() if silhouettes else FitRecipe(steps=0)
@@ -157,7 +153,7 @@ def multiview_labels(
         rows = views[chosen]
         rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows].astype(np.float32))
         centres = meeting_points(crops.table["centre_world_mm"][rows], crops.table["R_world_to_crop"][rows])
-        joints, _ = fit_skeletons(
+        fit = fit_skeletons(
             predicted[chosen],
             R_world_to_crop=rotations,
             centre_crop_mm=torch.from_numpy(centres.astype(np.float32)),
@@ -166,7 +162,7 @@ def multiview_labels(
             log_radii=radii,
             recipe=recipe,
         )
-        fitted[chosen] = to_crops(joints, rotations).numpy()
+        fitted[chosen] = fit.placed_mm.numpy()
     return fitted
 
 
@@ -181,36 +177,32 @@ def mixed_rows(
 def _loss_step(
     network: PoseNetwork,
     crops: CropShards,
-    labels_mm: NDArray[np.float32],
+    placed_mm: NDArray[np.float32],
     *,
     recipe: TuningRecipe,
     fabric: Fabric,
 ) -> Callable[[Batch], Mapping[str, Tensor]]:
     def loss_step(batch: Batch) -> Mapping[str, Tensor]:
         with torch.no_grad(), torch.autocast(fabric.device.type, enabled=False):
-            images, masks_diff, target = augmented(
-                load_pose_batch(crops, batch.rows, labels_mm[batch.rows], device=fabric.device),
+            taught = augmented(
+                load_pose_batch(crops, batch.rows, placed_mm[batch.rows], device=fabric.device),
                 recipe.augmentation,
                 generator=batch.generator,
             )
-            seen = network.arm.network_input(images, masks_diff)
-        predicted = network(seen.contiguous(memory_format=torch.channels_last))
-        distance = (predicted.detach() - target).norm(dim=-1).mean()
-        return {"total": network.loss(predicted, target), "mpjpe_17_mm": distance}
+            seen = network.arm.network_input(taught.images, taught.masks_diff)
+        joints_mm, heat = network.seen(seen.contiguous(memory_format=torch.channels_last))
+        return pose_loss(
+            joints_mm, heat, true_mm=taught.joints_mm, places=taught.places, heat_weight=recipe.heat_weight
+        )
 
     return loss_step
 
 
 def _solved(
-    arm: EncoderDecoder,
-    crops: CropShards,
-    labelled: NDArray[np.int64],
-    labels_mm: NDArray[np.float32],
-    *,
-    ridge: float,
+    arm: EncoderDecoder, crops: CropShards, labelled: NDArray[np.int64], *, ridge: float
 ) -> EquivariantPoseHead:
     head = EquivariantPoseHead()
-    head.solve(embed(arm.eval(), crops, labelled)[0], labels_mm[labelled], ridge=ridge)
+    head.solve(embed(arm.eval(), crops, labelled)[0], crops.table["joints_mm"][labelled], ridge=ridge)
     return head
 
 

@@ -7,6 +7,7 @@ those of one person over all instants.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,15 @@ class FitRecipe:
     length_rate_mm: float = 2.0
 
 
+class FittedSkeletons(NamedTuple):
+    """Joints (I,17,3) from the root, mm, world axes; where they are in the crop frames, (I,C,17,3), mm, cameras at the
+    origin; and the silhouettes' losses (I,)."""
+
+    joints_mm: Tensor
+    placed_mm: Tensor
+    losses: Tensor
+
+
 def fit_skeletons(
     predicted_mm: Tensor,
     *,
@@ -52,8 +62,8 @@ def fit_skeletons(
     masks: Tensor,
     log_radii: Tensor,
     recipe: FitRecipe,
-) -> tuple[Tensor, Tensor]:
-    """Root-centred joints (I,17,3) of one person, mm, world axes, and the silhouettes' losses (I,).
+) -> FittedSkeletons:
+    """Skeletons of one person.
 
     ``predicted_mm`` (I,C,17,3) in crop frames, ``R_world_to_crop`` (I,C,3,3), ``centre_crop_mm`` (I,C,3) where
     the crops' cameras have one point near the root (see ``meeting_points``), ``focal_px`` (I,C) for pictures of
@@ -72,8 +82,11 @@ def fit_skeletons(
     optimizer = torch.optim.Adam([{"params": [p], "lr": rate} for p, rate in zip(moved, rates, strict=True)])
     size = masks.shape[-1]
 
+    def place(centred: Tensor) -> Tensor:
+        return to_crops(centred + offset, R_world_to_crop) + centre_crop_mm[:, :, None]
+
     def silhouettes(centred: Tensor) -> Tensor:
-        placed = to_crops(centred + offset, R_world_to_crop) + centre_crop_mm[:, :, None]
+        placed = place(centred)
         drawn = draw_limbs(placed.flatten(0, 1), radii, focal_px.flatten(), size_px=size)
         return silhouette_loss(drawn, masks.flatten(0, 1)).view(masks.shape[:2]).mean(1)
 
@@ -92,7 +105,7 @@ def fit_skeletons(
         optimizer.step()
     with torch.no_grad():
         centred = joints - joints[:, :1]
-        return centred, silhouettes(centred)
+        return FittedSkeletons(centred, place(centred), silhouettes(centred))
 
 
 def meeting_points(centre_world_mm: np.ndarray, R_world_to_crop: np.ndarray) -> np.ndarray:
