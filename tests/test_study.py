@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from geobody.config import load_params
-from tools.study import collect, report, rows
+from tools.study import collect, figure, report, rows
 from tools.study.__main__ import ABLATION, PRETEXTS, STEPS, TABLE
 from tools.study.steps import read as read_costs
 from tools.write_data_card import ROOT
@@ -33,7 +33,7 @@ def errors(n_mpjpe: float) -> dict[str, float]:
 
 METRICS = {
     "eval": {
-        "pose": errors(94.0), "controls": {name: errors(100.0) for name in collect.CONTROLS},
+        "pose": errors(94.0) | {"rolled": {"0": errors(94.5), "45": errors(190.0)}}, "controls": {name: errors(100.0) for name in collect.CONTROLS},
         "test": {"spread_mm": 221.0},
         "smpl": errors(98.0) | {
             "t_pve_mm": 33.0, "evaluation": {"t_pve_mm": 36.0}, "iou": {"input": 0.68, "others": 0.66},
@@ -118,7 +118,7 @@ def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
     for e in rows.experiments("screen"):
         assert e.held_out == (8,)
         assert e.params["held_out.subjects"] == [8]
-    for part in ("compare", "labels"):
+    for part in ("compare", "labels", "turns", "masked"):
         for e in rows.experiments(part):
             assert "held_out.subjects" not in e.params
 
@@ -158,6 +158,8 @@ def test_figures_come_from_the_experiment_and_of_whom_it_says(repository: Path) 
 
     (test, *_) = collect.rows_of(repository, experiment(held_out=()), reference, COSTS)
     assert (test["people"], test["n_mpjpe_17_mm"], test["true_spread_mm"]) == ("S9+S11", 94.0, 221.0)
+    assert (test["rolled_0_mm"], test["rolled_45_mm"], test.get("rolled_5_mm")) == (94.5, 190.0, None)
+    assert "rolled_0_mm" not in head
 
 
 def test_a_bodys_row_says_what_its_pose_cannot(repository: Path) -> None:
@@ -227,9 +229,58 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
     assert report.table(found, "screen") == "Not run yet."
 
 
+def test_rolls_get_their_columns_where_trainings_differ_in_them() -> None:
+    rolled = {"rolled_0_mm": "90", "rolled_45_mm": "180"}
+    common = {
+        "part": "turns", "arm": "ours", "track": "rgb", "fraction": "1.0", "people": "S9+S11", "seed": "0",
+        "core_minutes": "20", "crops": "aa", **dict.fromkeys((*collect.METRICS,), "100"),
+    }  # fmt: skip
+    found = [common | rolled | {"turn_deg": turn} for turn in ("0.0", "45.0")]
+    head, rule, first, *_ = report.table(found, "turns").splitlines()
+    assert head.endswith("| gap closed, N / P | rolled by 0 | rolled by 45 |")
+    assert head.count("|") == rule.count("|") == first.count("|")
+    assert first.startswith("| `ours`, turned by 0 degrees |")
+    assert first.endswith("| 90.0 | 180.0 |")
+
+
+def test_bodies_have_a_table_with_the_default_first() -> None:
+    def row(arm: str, pve: float) -> dict[str, str]:
+        figures = dict.fromkeys(collect.BODY_COLUMNS, "0.5")
+        return figures | {"arm": arm, "pve_mm": str(pve), "crops": "aa"}
+
+    lines = report.bodies([row("tanh", 90), row("default", 100), row("default", 110)]).splitlines()
+    assert lines[2].startswith("| `default` | 2 | 105.0 (100.0 to 110.0) |")
+    assert lines[3].startswith("| `tanh` | 1 | 90.0 |")
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert report.bodies([]) == "Not run yet."
+
+
+def test_rows_of_bodies_are_told_apart_by_their_own_columns(tmp_path: Path) -> None:
+    def row(arm: str, steps: int) -> dict[str, Any]:
+        return {"part": "ablation", "arm": arm, "seed": 0, "people": "S9", "steps": steps, "crops": "aa"}
+
+    found = collect.merged([row("a", 1), row("b", 1)], [row("a", 2)], crops="aa", key=collect.BODY_KEY)
+    assert [(r["arm"], r["steps"]) for r in found] == [("a", "2"), ("b", "1")]
+
+
+def test_errors_are_drawn_against_labels_once_there_are_any(tmp_path: Path) -> None:
+    def row(part: str, arm: str, fraction: float, error: float) -> dict[str, str]:
+        return {
+            "part": part, "arm": arm, "fraction": str(fraction),
+            "n_mpjpe_17_mm": str(error), "p_mpjpe_17_mm": str(error - 20),
+        }  # fmt: skip
+
+    whole = [row("compare", arm, 1.0, 80) for arm in ("ours", "cnn_s1", "cnn_all")]
+    figure.draw(whole, tmp_path / "labels.png")
+    assert not (tmp_path / "labels.png").exists()
+    few = [row("labels", arm, 0.1, 99 + seed) for arm in ("ours", "cnn_s1") for seed in (0, 1)]
+    figure.draw([*whole, *few], tmp_path / "labels.png")
+    assert (tmp_path / "labels.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_page_is_that_of_the_committed_table() -> None:
     text = report.PAGE.read_text()
-    assert report.page(text, collect.read(TABLE)) == text, "run: make report"
+    assert report.page(text, collect.read(TABLE), collect.read(ABLATION)) == text, "run: make report"
 
 
 @pytest.mark.parametrize("table", [TABLE, ABLATION], ids=lambda path: path.stem)

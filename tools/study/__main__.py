@@ -63,8 +63,10 @@ def read_back(part: str) -> None:
         seconds = _seconds()
         new = [row for e, reference in done for row in collect.rows_of(ROOT, e, reference, seconds)]
     crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
-    table, columns = (ABLATION, collect.BODY_COLUMNS) if bodies else (TABLE, collect.COLUMNS)
-    collect.write(table, collect.merged(collect.read(table), new, crops=crops), columns=columns)
+    table, columns, key = (
+        (ABLATION, collect.BODY_COLUMNS, collect.BODY_KEY) if bodies else (TABLE, collect.COLUMNS, collect.KEY)
+    )
+    collect.write(table, collect.merged(collect.read(table), new, crops=crops, key=key), columns=columns)
     print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)
 
 

@@ -17,14 +17,19 @@ from tools.study.rows import Experiment
 
 COLUMNS: Final = (
     "part", "arm", "track", "fraction", "turn_deg", "seed", "people", "pretext_steps", "steps", "core_minutes",
-    "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pck150", "auc", "spread_mm", "true_spread_mm", "crops",
+    "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pck150", "auc", "spread_mm", "true_spread_mm",
+    "rolled_0_mm", "rolled_5_mm", "rolled_15_mm", "rolled_45_mm", "crops",
 )  # fmt: skip
+"""``rolled_*``: N-MPJPE on fewer images, as they are and as a camera rolled by so many degrees sees them."""
 METRICS: Final = COLUMNS[10:17]
+ROLLS: Final = (0, 5, 15, 45)
 BODY_COLUMNS: Final = (
     "part", "arm", "seed", "people", "steps", "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pve_mm", "p_pve_mm",
     "t_pve_mm", "t_pve_40_bodies_mm", "root_deg", "root_away_deg", "root_facing_deg", "iou_input", "iou_others",
     "implausible_pct", "spread_mm", "crops",
 )  # fmt: skip
+KEY: Final = COLUMNS[:7]
+BODY_KEY: Final = BODY_COLUMNS[:4]
 CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
 HEAD: Final = "pose head"
 Row = dict[str, Any]
@@ -96,6 +101,7 @@ def rows_of(
         "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
         "core_minutes": round(cost / 60, 1),
         **_errors(repository, reference, experiment, HEAD),
+        **_rolled_errors(repository, reference, experiment),
     }
     for name in CONTROLS:
         steps = 0 if name == "mean_pose" else params["controls"]["steps"]
@@ -135,15 +141,17 @@ def body_row(repository: Path, experiment: Experiment, reference: str) -> Row:
     }
 
 
-def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Row], *, crops: str) -> list[Row]:
-    """One row for each training: ``new`` ones replace those of ``old`` that say the same but for the figures.
+def merged(
+    old: Iterable[Mapping[str, Any]], new: Iterable[Row], *, crops: str, key: Sequence[str] = KEY
+) -> list[Row]:
+    """One row for each training: ``new`` ones replace those of ``old`` that say the same in the columns ``key``.
 
     Rows of other crops than ``crops`` are dropped.
     """
     found: dict[tuple[str, ...], Row] = {}
     for row in (row for row in (*old, *new) if row["crops"] == crops):
         written = {column: "" if value is None else str(value) for column, value in row.items()}
-        found[tuple(written.get(column, "") for column in COLUMNS[:7])] = written
+        found[tuple(written.get(column, "") for column in key)] = written
     return list(found.values())
 
 
@@ -180,6 +188,18 @@ def _errors(repository: Path, reference: str, experiment: Experiment, name: str)
         found = evaluation["pose"] if name == HEAD else evaluation["controls"][name]
         found = {"true_spread_mm": evaluation["test"]["spread_mm"], **found}
     return {key: _rounded(found.get(key)) for key in METRICS}
+
+
+def _rolled_errors(repository: Path, reference: str, experiment: Experiment) -> Row:
+    """Of the pose head on the test subjects; none where others are held out."""
+    if experiment.held_out:
+        return {}
+    rolled = json.loads(_show(repository, reference, "metrics/eval.json"))["pose"].get("rolled", {})
+    return {
+        f"rolled_{angle}_mm": _rounded(rolled[str(angle)]["n_mpjpe_17_mm"])
+        for angle in ROLLS
+        if str(angle) in rolled
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -35,7 +35,9 @@ class Experiment:
         )
 
 
-OF_CONTROLS: Final = ("training.", "controls.", "augmentation.", "labels.", "held_out.", "seed")
+OF_CONTROLS: Final = (
+    "training.", "controls.", "augmentation.", "pose_loss.", "labels.", "held_out.", "seed",
+)  # fmt: skip
 """Beginnings of the names of params that controls are trained by."""
 
 
