@@ -33,7 +33,8 @@ def errors(n_mpjpe: float) -> dict[str, float]:
 
 METRICS = {
     "eval": {
-        "pose": errors(94.0) | {"rolled": {"0": errors(94.5), "45": errors(190.0)}}, "controls": {name: errors(100.0) for name in collect.CONTROLS},
+        "pose": errors(94.0) | {"rolled": {"0": errors(94.5), "45": errors(190.0)}},
+        "controls": {name: errors(100.0) for name in collect.CONTROLS},
         "test": {"spread_mm": 221.0},
         "smpl": errors(98.0) | {
             "t_pve_mm": 33.0, "evaluation": {"t_pve_mm": 36.0}, "iou": {"input": 0.68, "others": 0.66},
@@ -131,7 +132,9 @@ def test_controls_of_one_seed_are_trained_once() -> None:
 
 
 def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no part nothing; there are screen, compare, labels, ablation"):
+    with pytest.raises(
+        ValueError, match="no part nothing; there are screen, compare, labels, turns, masked, ablation"
+    ):
         rows.experiments("nothing")
     bad = tmp_path / "rows.yaml"
     bad.write_text("arms: {}\ncommon: {}\nparts: {one: {seeds: [0], arms: [nobody]}}\n")

@@ -27,6 +27,11 @@ def joint_loss(predicted_mm: Tensor, true_mm: Tensor) -> Tensor:
     return (predicted_mm - true_mm).norm(dim=-1).mean() / UNIT_MM
 
 
+def rotation_loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean of 1 - cos of the angle between rotations (...,3,3): 1 at a right angle; |A - B|^2 / 4 of the matrices."""
+    return (predicted - true).square().sum((-2, -1)).mean() / 4.0
+
+
 def overlap_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
     """Mean of 1 - IoU over images (B,S,S) in [0,1]; products stand for intersections.
 

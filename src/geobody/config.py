@@ -473,6 +473,8 @@ class SmplRegressor(Schedule):
     """Share of the steps before agreement of views counts; it reaches its weight in as many more."""
     pose_weight: NonNegative = 1.0
     """Labelled joints; a mean distance of 100 mm costs 1."""
+    rehearsal_weight: NonNegative = 1.0
+    """Captured bodies from embeddings made up of their joints; a mean distance of 100 mm costs 1."""
     overlap_weight: NonNegative = 0.5
     """One minus the silhouettes' IoU in four views."""
     far_weight: NonNegative = 0.5

@@ -137,7 +137,7 @@ def world(tmp_path_factory, body):
 
 def recipe(**changes) -> RegressorRecipe:
     settings = {"steps": 25, "warmup_steps": 2, "hidden_units": 64, "batch_size": 16, "instants": 3,
-                "raster_instants": 1, "supersample": 2, "appearance": True}  # fmt: skip
+                "raster_instants": 1, "supersample": 2, "appearance": True, "rehearsal_weight": 0.0}  # fmt: skip
     return RegressorRecipe(**{**Settings().model_dump(), **settings, **changes})
 
 
@@ -388,7 +388,7 @@ def real_bodies() -> SurrealPoses:
 def test_a_prior_that_trains_along_learns_from_real_bodies(world, body, tmp_path, kind):
     real = real_bodies()
     given = arguments(world, body, tmp_path, steps=3, prior=kind)
-    with pytest.raises(ValueError, match="needs real bodies"):
+    with pytest.raises(ValueError, match="need real bodies"):
         train_regressor(**given)
     given = arguments(world, body, tmp_path, steps=30, prior=kind)
     regressor, _ = train_regressor(**given, real=real)

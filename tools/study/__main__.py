@@ -64,7 +64,9 @@ def read_back(part: str) -> None:
         new = [row for e, reference in done for row in collect.rows_of(ROOT, e, reference, seconds)]
     crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
     table, columns, key = (
-        (ABLATION, collect.BODY_COLUMNS, collect.BODY_KEY) if bodies else (TABLE, collect.COLUMNS, collect.KEY)
+        (ABLATION, collect.BODY_COLUMNS, collect.BODY_KEY)
+        if bodies
+        else (TABLE, collect.COLUMNS, collect.KEY)
     )
     collect.write(table, collect.merged(collect.read(table), new, crops=crops, key=key), columns=columns)
     print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)

@@ -16,7 +16,7 @@ CONTROL, CEILING = "cnn_s1", "cnn_all"
 def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     """Writes the PNG ``path``, if ``rows`` of the study hold fewer labels than all.
 
-    Lines are means over seeds, bars reach from the least to the greatest. The ceiling has everyone's labels at any share.
+    Lines are means over seeds, bars reach from the least to the greatest. The ceiling has everyone's labels.
     """
     arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CEILING, CONTROL})
     if not arms:

@@ -85,6 +85,10 @@ class RealBodies:
         ).to(device)
         self.betas = torch.from_numpy(poses.betas).to(device)
 
+    def root_rotations(self) -> Tensor:
+        """(N,3,3): how each body stands in the frame of its capture."""
+        return axis_angle_to_matrix(self.theta[:, 0])
+
     def draw(self, count: int, generator: torch.Generator) -> BodyParams:
         """``count`` bodies; their roots are in the frame of their capture."""
         rows = torch.randint(len(self.betas), (count,), generator=generator).to(self.betas.device)

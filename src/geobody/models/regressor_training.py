@@ -2,7 +2,8 @@
 
 Each step takes labelled images and, of other instants, all views. A body that was predicted from one
 view is turned into the others by the known rotations and put at their roots, so that a silhouette it
-never saw judges it. No theta, no beta and no pose but the labels' enters.
+never saw judges it. Of the people in the images no theta, no beta and no pose but the labels' enters; captured bodies
+that nobody filmed are rehearsed with embeddings made up for them (`geobody.models.rehearsal`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from geobody.body_losses import (
     joint_loss,
     mask_samples,
     overlap_loss,
+    rotation_loss,
     spread_loss,
     turned_views,
 )
@@ -33,6 +35,7 @@ from geobody.models.mean_body import MeanBody
 from geobody.models.prior import PosePrior
 from geobody.models.regressor import BodyParams, Outputs, SmplRegressor, pose_body
 from geobody.models.regressor_prior import Kind, RealBodies, RegressorPrior
+from geobody.models.rehearsal import Rehearsal
 from geobody.render.silhouettes import Backend, SilhouetteRenderer, project_px
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
@@ -48,7 +51,10 @@ MASK_LOSSES = {"iou": overlap_loss, "bce": crossentropy_loss}
 REGRESSOR, PRIOR = "smpl_regressor", "prior"
 """The networks of a training; the second only where the prior trains along."""
 
-TERMS = ("pose", "overlap", "far", "agreement", "spread", "prior", "betas")
+ROTATIONS = 2.0
+"""Weight of the joints' rotations in rehearsal, beside the places of joints."""
+
+TERMS = ("pose", "rehearsal", "overlap", "far", "agreement", "spread", "prior", "betas")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class RegressorRecipe:
     turn_share: float
     agreement_start: float
     pose_weight: float
+    rehearsal_weight: float
     overlap_weight: float
     far_weight: float
     agreement_weight: float
@@ -113,15 +120,20 @@ class BodyObjective:
         device: torch.device,
         real: SurrealPoses | None = None,
     ) -> None:
-        """``real`` are the bodies that discriminators learn from, for a prior that trains along."""
+        """``real`` are captured bodies, for rehearsal and for a prior that trains along."""
         self.recipe, self.shards, self.device = recipe, shards, device
         self.l3d, self.lapp, self.labelled, self.views = l3d, lapp, labelled, views
         self.body, self.joint_body = body.to(device), joint_body.to(device)
         self.prior, self.regressor = prior.to(device), regressor
-        if self.prior.trained:
+        if self.prior.trained or recipe.rehearsal_weight > 0:
             if real is None:
-                raise ValueError(f"the prior {recipe.prior!r} trains along: it needs real bodies")
+                raise ValueError("rehearsal, and a prior that trains along, need real bodies")
             self.real = RealBodies(real, device)
+        if recipe.rehearsal_weight > 0:
+            self.rehearsal = Rehearsal(
+                self.real, l3d=l3d[labelled], joints_mm=shards.table["joints_mm"][labelled],
+                R_world_to_crop=shards.table["R_world_to_crop"][labelled], body=self.joint_body,
+            )  # fmt: skip
         self.renderer = SilhouetteRenderer(
             faces=body.faces.cpu(), size_px=shards.crop_size_px, backend=recipe.backend,
             supersample=recipe.supersample,
@@ -143,11 +155,13 @@ class BodyObjective:
         if batch.group == PRIOR:
             return self._prior_step(l3d, lapp, g)
         params = self.regressor(l3d, lapp)
+        rehearsal = self._rehearsal_term(lapp[: len(labelled)], g)
         with torch.autocast(self.device.type, enabled=False):
             of_labelled, of_views = params.split(len(labelled))
             joints, compared = pose_body(self.joint_body, of_labelled).joints_mm, COMPARED[recipe.joints]
             raw = {
                 "pose": joint_loss(joints[:, compared], truth[:, compared]),
+                "rehearsal": rehearsal,
                 **self._view_terms(of_views, views, g, drawn=batch.share_of(recipe.raster_instants)),
                 "prior": self.prior.realness_loss(params),
                 "betas": params.betas.square().mean(),
@@ -165,6 +179,18 @@ class BodyObjective:
             fake = self.regressor(l3d, lapp)
         with torch.autocast(self.device.type, enabled=False):
             return {"total": self.prior.adversarial_loss(self.real.draw(len(l3d), g), fake)}
+
+    def _rehearsal_term(self, lapp: Tensor, g: torch.Generator) -> Tensor:
+        """How far captured bodies are from what the regressor makes of embeddings made up for them, with ``lapp``."""
+        if self.recipe.rehearsal_weight == 0:
+            return lapp.new_zeros(())
+        with torch.autocast(self.device.type, enabled=False):
+            l3d, bodies, joints_mm = self.rehearsal.draw(len(lapp), g)
+        found = self.regressor(l3d, lapp)
+        with torch.autocast(self.device.type, enabled=False):
+            posed = pose_body(self.joint_body, found).joints_mm
+            turned = rotation_loss(found.rotations, bodies.rotations)
+            return joint_loss(posed, joints_mm) + ROTATIONS * turned
 
     def _view_terms(
         self, params: BodyParams, views: np.ndarray, g: torch.Generator, *, drawn: int
