@@ -321,7 +321,7 @@ class Augmentation(Section):
 class PoseLoss(Section):
     """What controls and tuned heads are trained on, beside the distances of joints."""
 
-    heat_weight: Annotated[float, Field(ge=0)] = 3.0
+    heat_weight: NonNegative = 3.0
     """Of the heat maps, which are told where joints are in the picture."""
 
 

@@ -101,7 +101,6 @@ def rows_of(
         "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
         "core_minutes": round(cost / 60, 1),
         **_errors(repository, reference, experiment, HEAD),
-        **_rolled_errors(repository, reference, experiment),
     }
     for name in CONTROLS:
         steps = 0 if name == "mean_pose" else params["controls"]["steps"]
@@ -187,15 +186,8 @@ def _errors(repository: Path, reference: str, experiment: Experiment, name: str)
         evaluation = metrics("eval")
         found = evaluation["pose"] if name == HEAD else evaluation["controls"][name]
         found = {"true_spread_mm": evaluation["test"]["spread_mm"], **found}
-    return {key: _rounded(found.get(key)) for key in METRICS}
-
-
-def _rolled_errors(repository: Path, reference: str, experiment: Experiment) -> Row:
-    """Of the pose head on the test subjects; none where others are held out."""
-    if experiment.held_out:
-        return {}
-    rolled = json.loads(_show(repository, reference, "metrics/eval.json"))["pose"].get("rolled", {})
-    return {
+    rolled = found.get("rolled", {})  # of the pose head on the test subjects alone
+    return {key: _rounded(found.get(key)) for key in METRICS} | {
         f"rolled_{angle}_mm": _rounded(rolled[str(angle)]["n_mpjpe_17_mm"])
         for angle in ROLLS
         if str(angle) in rolled
