@@ -87,6 +87,26 @@ def bodies() -> str:
     return "\n".join(lines)
 
 
+def boxes() -> str:
+    """Joints and body by what placed the crop."""
+    metrics = _metrics("eval_crops")
+    lines = [
+        "| S9 + S11, 17 joints, MPJPE / N-MPJPE / P-MPJPE, mm | joints | body |",
+        "|---|---|---|",
+    ]
+    off = 100 * load_params(ROOT / "params.yaml").eval_crops.box_off
+    for title, way in (
+        ("crop around the labelled root", "root"),
+        ("by a box around the person", "box"),
+        (f"by a box that is off by up to {off:.0f} %", "box_off"),
+        ("the same, as it is first cut", "box_off_first_cut"),
+    ):
+        names = ("mpjpe_17_mm", "n_mpjpe_17_mm", "p_mpjpe_17_mm")
+        cells = (" / ".join(f"{metrics[way][who][n]:.1f}" for n in names) for who in ("pose", "body"))
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def others() -> str:
     """Novel views and the prior."""
     metrics = _metrics("eval")
@@ -104,7 +124,13 @@ def others() -> str:
     return "\n".join(lines)
 
 
-PARTS: dict[str, Callable[[], str]] = {"dag": dag, "poses": poses, "bodies": bodies, "others": others}
+PARTS: dict[str, Callable[[], str]] = {
+    "dag": dag,
+    "poses": poses,
+    "bodies": bodies,
+    "boxes": boxes,
+    "others": others,
+}
 
 
 def readme(text: str) -> str:

@@ -504,6 +504,15 @@ class Eval(Section):
     """At most so many unseen poses of the prior's set judge the prior."""
 
 
+class EvalCrops(Section):
+    """Errors on the test subjects where a box, not a labelled root, places the crop."""
+
+    images: Count = 840
+    """Test images, evenly spaced."""
+    box_off: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Of its sides: how far the box that is off is displaced and stretched at most, in either direction."""
+
+
 class Params(Section):
     """The whole of ``params.yaml``."""
 
@@ -529,6 +538,7 @@ class Params(Section):
     gan_prior: GanPrior
     smpl_regressor: SmplRegressor
     eval: Eval
+    eval_crops: EvalCrops = EvalCrops()
 
     def view(self, sections: tuple[str, ...]) -> "ParamsView":
         """The params as a stage sees them: the sections that it declared, no others."""

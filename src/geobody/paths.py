@@ -210,4 +210,19 @@ STAGES: Final[dict[str, StageSpec]] = {
             "errors": "metrics/figures/eval_errors.png",
         },
     ),
+    "eval_crops": StageSpec(
+        "What is lost where a box around the person, not a labelled root, places the crop.",
+        ("eval_crops", "crops", "dataset", "training"),
+        inputs={
+            "index": INDEX,
+            "manifest": MANIFEST,
+            "backgrounds": "data/backgrounds",
+            "encoder": f"{MODELS}/encoder.safetensors",
+            "pose_head": f"{MODELS}/pose_head.safetensors",
+            "smpl_regressor": f"{MODELS}/smpl_regressor.safetensors",
+            "body": "${body.model}",
+        },
+        metrics={"metrics": "metrics/eval_crops.json"},
+        figures={"figure": "metrics/figures/eval_crops.png"},
+    ),
 }

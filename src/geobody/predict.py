@@ -19,20 +19,23 @@ from numpy.typing import NDArray
 
 from geobody.body.model import BodyModel
 from geobody.config import Crops, load_params
-from geobody.conventions import H36M_ROOT, MM_PER_M
-from geobody.data.user_crops import WAYS, CropFrom, Request, UserCrop, cut
+from geobody.conventions import H36M_JOINTS, H36M_ROOT, MM_PER_M
+from geobody.data.user_crops import WAYS, CropFrom, Request, UserCrop, cut, cut_around
 from geobody.errors import DataError, ParamsError
-from geobody.models.arm import EncoderDecoder
+from geobody.models.arm import EncoderDecoder, Latent
 from geobody.models.encoder_decoder import load_encoder_decoder
 from geobody.models.folding import fold_batch_norms
 from geobody.models.pose_head import PoseHead, apply_pose_head, load_pose_head
 from geobody.models.regressor import SmplRegressor, apply_regressor, load_regressor
 from geobody.paths import MODELS
 from geobody.predictions import to_axis_angle
+from geobody.recentring import find_roots, heat_places
 
 NETWORKS: Final = ("encoder", "pose_head", "smpl_regressor")
 PARAMS: Final = "params.yaml"
 BATCH: Final = 64
+RECENTRINGS: Final = 2
+"""How often a crop by a box or a mask is cut anew around the root that is found in it (docs/experiments.md)."""
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the image."""
@@ -161,16 +164,24 @@ class Predictor:
             )
             for i, image in enumerate(images)
         ]
+        return self.predict_requests(requests)
+
+    def predict_requests(self, requests: Sequence[Request]) -> Prediction:
+        """The person in each of at least one image; see `Request`. Raises ParamsError for one that does not serve."""
         batches = [requests[i : i + BATCH] for i in range(0, len(requests), BATCH)]
         with ThreadPoolExecutor(max_workers=1) as cutter:  # cuts the next crops while the networks see these
-            waiting = [cutter.submit(self._cut, batch) for batch in batches]
+            waiting = [cutter.submit(self.crops_of, batch) for batch in batches]
             try:
-                parts = [self.predict_crops(crops.result()) for crops in waiting]
+                parts = [
+                    self.predict_crops(self.recentred(batch, crops.result()))
+                    for batch, crops in zip(batches, waiting, strict=True)
+                ]
             finally:
                 cutter.shutdown(cancel_futures=True)
         return Prediction.joined(parts)
 
-    def _cut(self, requests: Sequence[Request]) -> list[UserCrop]:
+    def crops_of(self, requests: Sequence[Request]) -> list[UserCrop]:
+        """The crops as they are first cut."""
         size = self.network.crop_size_px
         return [
             cut(r, crop_size_px=size, mask_box_mm=self.mask_box_mm, centred_on=self.centred_on)
@@ -190,17 +201,44 @@ class Predictor:
         if way == "whole" or self.centred_on == "mask":
             return None
         return (
-            f"the networks were trained on crops around the labelled root, a {way} shows only about where that is; "
-            "docs/predict.md says what it costs"
+            f"the networks were trained on crops around the labelled root, a {way} shows only about where that is: "
+            "crops are cut anew around the root that is found; docs/predict.md says what is left of the cost"
         )
+
+    @torch.inference_mode()
+    def recentred(self, requests: Sequence[Request], crops: Sequence[UserCrop]) -> list[UserCrop]:
+        """Crops by a box or a mask, cut anew around the root that is found in them, ``RECENTRINGS`` times.
+
+        For networks that were trained on crops around the root. Where none is found (see `geobody.recentring`), or
+        where the image is a crop already, a crop stays as it is.
+        """
+        crops = list(crops)
+        if self.centred_on == "mask" or all(request.way == "whole" for request in requests):
+            return crops
+        for _ in range(RECENTRINGS):
+            latent = self._encode(crops)
+            if latent.heat is None:
+                return crops
+            roots = find_roots(
+                apply_pose_head(self.head, latent.points.numpy()),
+                heat_places(latent.heat[:, : len(H36M_JOINTS)]),
+                focal=[crop.virtual.focal_px / crop.virtual.crop_size_px for crop in crops],
+                depth_mm=[crop.virtual.depth_mm for crop in crops],
+            )
+            for i in np.flatnonzero(roots.found).tolist():
+                if requests[i].way != "whole":
+                    root_mm = crops[i].virtual.R_cam_to_crop.T @ roots.places_mm[i]
+                    crops[i] = cut_around(requests[i], root_mm, crops[i])
+        return crops
 
     @torch.inference_mode()
     def predict_crops(self, crops: Sequence[UserCrop]) -> Prediction:
         """The person in each crop; all of them go through the networks at once."""
-        size = self.network.crop_size_px
-        images = np.array([crop.image for crop in crops], np.uint8).reshape(-1, size, size, 3)
-        masks = np.array([_mask(crop) for crop in crops], np.uint8).reshape(-1, size, size)
-        joints, rotations, betas = self._forward(images, masks)
+        latent = self._encode(crops)
+        points, appearance = latent.points.numpy(), latent.appearance.numpy()
+        joints = apply_pose_head(self.head, points)
+        found = apply_regressor(self.regressor, points, appearance)
+        rotations, betas = found["rotations"], found["betas"]
         to_camera = np.array([crop.virtual.R_cam_to_crop.T for crop in crops], np.float32).reshape(-1, 3, 3)
         root_m = (np.array([crop.root_mm for crop in crops]) / MM_PER_M).astype(np.float32).reshape(-1, 3)
         global_orient = to_camera @ rotations[:, 0]
@@ -219,15 +257,15 @@ class Predictor:
             crops=tuple(crops),
         )
 
-    def _forward(self, images: NDArray, masks: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """joints (B,17,3) mm, rotations (B,24,3,3), betas (B,10), in the crops' frames."""
+    def _encode(self, crops: Sequence[UserCrop]) -> Latent:
+        size = self.network.crop_size_px
+        images = np.array([crop.image for crop in crops], np.uint8).reshape(-1, size, size, 3)
+        masks = np.array([_mask(crop) for crop in crops], np.uint8).reshape(-1, size, size)
         seen = torch.from_numpy(images).movedim(3, 1).float().div_(255.0)
         mask = torch.from_numpy(masks)[:, None].float().div_(255.0)
         seen = self.network.network_input(seen, mask).contiguous(memory_format=torch.channels_last)
-        latent = self._encoder.encode(seen)
-        points, appearance = latent.points.numpy(), latent.appearance.numpy()
-        found = apply_regressor(self.regressor, points, appearance)
-        return apply_pose_head(self.head, points), found["rotations"], found["betas"]
+        latent: Latent = self._encoder.encode(seen)
+        return latent
 
     def _pose(self, global_orient: NDArray, body_pose: NDArray, betas: NDArray) -> tuple[NDArray, NDArray]:
         """Vertices (N,V,3) and Human3.6M's joints (N,17,3), metres, of bodies that are not translated."""

@@ -15,9 +15,10 @@ pytestmark = pytest.mark.slow
 
 EVERY = set(STAGES)
 TRAININGS = {"encdec", "pose_head", "controls", "gan_prior", "smpl_regressor"}
-NETWORKS = TRAININGS | {"embeddings", "validation", "eval"}
+NETWORKS = TRAININGS | {"embeddings", "validation", "eval", "eval_crops"}
 FROM_CROPS = {"crops", *NETWORKS} - {"gan_prior"}
-FROM_POSE_HEAD = {"pose_head", "embeddings", "smpl_regressor", "validation", "eval"}
+REPORTS = {"validation", "eval", "eval_crops"}
+FROM_POSE_HEAD = {"pose_head", "embeddings", "smpl_regressor", *REPORTS}
 
 # What changes -> stages that are stale at once, and all that run when these give other outputs.
 PARAMS = [
@@ -26,19 +27,24 @@ PARAMS = [
     (
         "body.model",
         "data/body/open_3445.npz",
-        {"body", "synth", "controls", "smpl_regressor", "validation", "eval"},
+        {"body", "synth", "controls", "smpl_regressor", *REPORTS},
         EVERY,
     ),
     ("synth.noise_std", 2.0, {"synth"}, EVERY - {"body"}),
     ("synth.frames", 7, {"synth"}, EVERY - {"body"}),
-    ("dataset.stride", 2, {"index", "backgrounds", "crops"}, {"index", "backgrounds", *FROM_CROPS}),
+    (
+        "dataset.stride",
+        2,
+        {"index", "backgrounds", "crops", "eval_crops"},
+        {"index", "backgrounds", *FROM_CROPS},
+    ),
     ("backgrounds.frames", 11, {"backgrounds"}, {"backgrounds", *FROM_CROPS}),
-    ("crops.size_px", 80, {"crops"}, FROM_CROPS),
+    ("crops.size_px", 80, {"crops", "eval_crops"}, FROM_CROPS),
     (
         "encdec.learning_rate",
         1e-5,
         {"encdec", "validation"},
-        {"encdec", "embeddings", "pose_head", "smpl_regressor", "validation", "eval"},
+        {"encdec", *FROM_POSE_HEAD},
     ),
     ("training.threads", 3, NETWORKS, NETWORKS),
     ("training.precision", "32-true", NETWORKS, NETWORKS),
@@ -58,16 +64,17 @@ PARAMS = [
         "prior.stride",
         2,
         {"prior_poses"},
-        {"prior_poses", "controls", "gan_prior", "smpl_regressor", "validation", "eval"},
+        {"prior_poses", "controls", "gan_prior", "smpl_regressor", *REPORTS},
     ),
     (
         "gan_prior.generator_learning_rate",
         2e-3,
         {"gan_prior"},
-        {"gan_prior", "smpl_regressor", "validation", "eval"},
+        {"gan_prior", "smpl_regressor", *REPORTS},
     ),
-    ("smpl_regressor.backend", "pytorch3d", {"smpl_regressor"}, {"smpl_regressor", "validation", "eval"}),
+    ("smpl_regressor.backend", "pytorch3d", {"smpl_regressor"}, {"smpl_regressor", *REPORTS}),
     ("eval.view_instants", 19, {"eval"}, {"eval"}),
+    ("eval_crops.box_off", 0.2, {"eval_crops"}, {"eval_crops"}),
 ]
 VERSIONS = [
     ("python", EVERY),
@@ -76,18 +83,19 @@ VERSIONS = [
     ("deodr", {"synth", "smpl_regressor", "validation", "eval"}),
     ("anny", {"body"}),
     ("roma", {"body"}),
-    ("easypytorch3d", {"controls", "gan_prior", "smpl_regressor", "validation", "eval"}),
+    ("easypytorch3d", {"controls", "gan_prior", "smpl_regressor", *REPORTS}),
     ("safetensors", NETWORKS),
 ]
 COMMENTS = [
     ("src/geobody/config.py", set()),
     ("src/geobody/paths.py", set()),
     ("src/geobody/cluster.py", set()),
-    ("src/geobody/metrics.py", {"crops", "validation", "eval"}),
+    ("src/geobody/metrics.py", {"crops", *REPORTS}),
     ("src/geobody/evaluation.py", {"eval"}),
     ("src/geobody/validation.py", {"validation"}),
     ("src/geobody/data/gait.py", {"synth"}),
-    ("src/geobody/losses.py", {"encdec", "pose_head", "embeddings", "validation", "eval"}),
+    ("src/geobody/predict.py", {"eval_crops"}),
+    ("src/geobody/losses.py", {"encdec", "pose_head", "embeddings", *REPORTS}),
     ("src/geobody/models/pose_head_training.py", {"pose_head"}),
     ("src/geobody/training/loop.py", TRAININGS | {"validation", "eval"}),
     ("src/geobody/threads.py", EVERY),
@@ -193,7 +201,7 @@ def test_changes_run_their_stages_alone_and_changing_back_computes_nothing(
         return computed(done.stdout)
 
     (repository / "src/geobody/metrics.py").write_bytes(kept["src/geobody/metrics.py"] + b"# A comment.\n")
-    assert repro() == {"crops", "validation", "eval"}
+    assert repro() == {"crops", *REPORTS}
     set_param(repository / "params.yaml", "tuning.learning_rate", 1e-5)
     assert repro() == FROM_POSE_HEAD
     set_param(repository / "params.yaml", "eval.view_instants", 19)

@@ -53,7 +53,8 @@ class Request:
     """One image (H,W,3) uint8 RGB and what is known of it.
 
     ``way`` says which part is cropped; ``box`` is x, y, width, height in pixels of the image, ``mask``
-    (H,W) uint8 or bool. ``focal_px`` None: see `focal_length`. ``name`` stands in errors.
+    (H,W) uint8 or bool. ``camera`` is the image's where it is calibrated; else one is assumed that looks through
+    its middle, with ``focal_px``, or with `focal_length`. ``name`` stands in errors.
     """
 
     image: NDArray[np.uint8]
@@ -62,6 +63,7 @@ class Request:
     box: tuple[float, float, float, float] | None = None
     mask: NDArray | None = None
     focal_px: float | None = None
+    camera: Camera | None = None
 
 
 def focal_length(way: CropFrom, *, width_px: int, height_px: int) -> float:
@@ -84,22 +86,11 @@ def cut(
     """
     height, width = check_image(request.image, request.name)
     mask = None if request.mask is None else _as_mask(request.mask, request.name, width, height)
-    if request.focal_px is not None and not 0 < request.focal_px < np.inf:
-        raise ParamsError(
-            f"{request.name}: focal length {request.focal_px:g} px: must be positive and finite"
-        )
-    focal = request.focal_px or focal_length(request.way, width_px=width, height_px=height)
-    camera = Camera(
-        R_world_to_cam=np.eye(3),
-        centre_world_mm=np.zeros(3),
-        focal_px=np.array([focal, focal]),
-        principal_px=np.array([(width - 1) / 2, (height - 1) / 2]),
-        width_px=width,
-        height_px=height,
-    )
+    camera = request.camera or _assumed_camera(request, width=width, height=height)
     if request.way == "whole":
         check_square(width, height, request.name)
-        virtual = VirtualCamera(np.eye(3), focal * CROP_SIDE_MM / width, crop_size_px)
+        depth = float(camera.focal_px[0]) * CROP_SIDE_MM / width
+        virtual = VirtualCamera(np.eye(3), depth, crop_size_px)
     else:
         virtual = virtual_camera(
             camera,
@@ -115,6 +106,13 @@ def cut(
             middle = [float(places.mean()) for places in np.nonzero(mask)[::-1]]
             virtual = VirtualCamera(look_at(camera.rays(middle)), virtual.depth_mm, crop_size_px)
     return cut_out(request.image, mask, camera=camera, virtual=virtual)
+
+
+def cut_around(request: Request, root_mm: NDArray[np.float64], crop: UserCrop) -> UserCrop:
+    """Another crop of a request's image than ``crop``: around the root (3,), mm, in the frame of its camera."""
+    mask = None if request.mask is None else _as_mask(request.mask, request.name, *request.image.shape[1::-1])
+    virtual = VirtualCamera(look_at(root_mm), float(np.linalg.norm(root_mm)), crop.virtual.crop_size_px)
+    return cut_out(request.image, mask, camera=crop.camera, virtual=virtual)
 
 
 def cut_out(
@@ -171,6 +169,22 @@ def check_box(box: tuple[float, ...], *, width: int, height: int, name: str) -> 
     if left >= right or top >= bottom:
         raise ParamsError(f"{said}: lies outside the image, which is {width}x{height} pixels")
     return left, right - 1, top, bottom - 1
+
+
+def _assumed_camera(request: Request, *, width: int, height: int) -> Camera:
+    if request.focal_px is not None and not 0 < request.focal_px < np.inf:
+        raise ParamsError(
+            f"{request.name}: focal length {request.focal_px:g} px: must be positive and finite"
+        )
+    focal = request.focal_px or focal_length(request.way, width_px=width, height_px=height)
+    return Camera(
+        R_world_to_cam=np.eye(3),
+        centre_world_mm=np.zeros(3),
+        focal_px=np.array([focal, focal]),
+        principal_px=np.array([(width - 1) / 2, (height - 1) / 2]),
+        width_px=width,
+        height_px=height,
+    )
 
 
 def _centre(request: Request, mask: NDArray[np.uint8] | None, width: int, height: int) -> NDArray[np.uint8]:
