@@ -5,10 +5,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from capsule_body import write_capsule_body
+from crop_fixtures import write_fake_shards
+from geobody.body.model import BodyModel
 from geobody.config import load_params
-from tools.study import collect, figure, report, rows
+from geobody.data.crops import CropShards
+from geobody.evaluation import body_errors
+from geobody.predictions import Predictions
+from tools.study import collect, figure, report, rows, strip
 from tools.study.__main__ import ABLATION, PRETEXTS, STEPS, TABLE
 from tools.study.steps import read as read_costs
 from tools.write_data_card import ROOT
@@ -279,6 +287,42 @@ def test_errors_are_drawn_against_labels_once_there_are_any(tmp_path: Path) -> N
     few = [row("labels", arm, 0.1, 99 + seed) for arm in ("ours", "cnn_s1") for seed in (0, 1)]
     figure.draw([*whole, *few], tmp_path / "labels.png")
     assert (tmp_path / "labels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def bodies_of(rng: np.random.Generator, crops: CropShards, *, off_deg: float) -> Predictions:
+    """Bodies of all crops, every other one facing away; the predicted ones' arms are off."""
+    n = len(crops)
+    true = np.zeros((n, 24, 3))
+    true[::2, 0] = Rotation.from_euler("x", 180, degrees=True).as_rotvec()  # upright, towards the camera
+    true[1::2, 0] = Rotation.from_euler("z", 180, degrees=True).as_rotvec()  # upright, away from it
+    found = true.copy()
+    found[:, 16:20, 2] += np.deg2rad(off_deg) * rng.uniform(0.5, 1.0, (n, 1))
+    betas = np.zeros((n, 10))
+    columns = {"key": crops.table["key"], "theta_true": true, "theta_pred": found, "betas_true": betas}
+    columns["betas_pred"] = betas
+    return Predictions(
+        {k: v if k == "key" else v.reshape(n, -1).astype(np.float32) for k, v in columns.items()}
+    )
+
+
+def test_the_strip_shows_the_median_of_those_who_face_away(tmp_path: Path) -> None:
+    crops = CropShards.open(write_fake_shards(tmp_path / "crops", crop_size_px=32, frames=2))
+    body = BodyModel.load(write_capsule_body(tmp_path / "body.npz"))
+    default = bodies_of(np.random.default_rng(0), crops, off_deg=40)
+    row = strip._median_away(default, body)
+    assert row % 2 == 1
+    errors = body_errors(default, "pred", body=body)["pve_mm"][1::2]
+    place = np.flatnonzero(np.sort(errors) == errors[row // 2])
+    assert abs(place - len(errors) / 2).min() <= 1
+    rows_of = {"default": default.take(np.array([row])), "prior_off": default.take(np.array([row]))}
+    strip._strip(tmp_path / "strip.png", rows_of, crops=crops, line=row, body=body)
+    assert (tmp_path / "strip.png").stat().st_size > 5000
+
+
+def test_without_the_bodies_there_is_no_strip(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    assert not strip.draw(tmp_path, {"default": "HEAD"})
+    assert not (tmp_path / strip.FIGURE).exists()
 
 
 def test_the_page_is_that_of_the_committed_table() -> None:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from geobody.threads import pin_threads  # noqa: E402
 from tools.smoke import stage_environment  # noqa: E402
-from tools.study import collect, rows  # noqa: E402
+from tools.study import collect, rows, strip  # noqa: E402
 
 TABLE = ROOT / "metrics" / "tables" / "study.csv"
 ABLATION = ROOT / "metrics" / "tables" / "ablation.csv"
@@ -70,6 +70,9 @@ def read_back(part: str) -> None:
     )
     collect.write(table, collect.merged(collect.read(table), new, crops=crops, key=key), columns=columns)
     print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)
+    one_embedding = {e.arm: reference for e, reference in done if e.seed == 0}
+    if bodies and one_embedding and not strip.draw(ROOT, one_embedding):
+        print(f"{strip.FIGURE}: stays as it was: bodies of these experiments are not in DVC's cache here")
 
 
 def steps() -> None:
