@@ -14,11 +14,20 @@ from geobody.paths import STAGES, StageSpec  # noqa: E402
 from geobody.versions import VERSIONS_FILE, stage_versions  # noqa: E402
 
 HEADER = "# Written by `make dvc.yaml` from src/geobody/paths.py and the imports of each stage.\n"
+FIGURES = "metrics/figures"
 
 
 def dvc_yaml() -> str:
     """The text of dvc.yaml."""
-    return HEADER + "stages:\n" + "".join(_stage(name, spec) for name, spec in STAGES.items())
+    stages = HEADER + "stages:\n" + "".join(_stage(name, spec) for name, spec in STAGES.items())
+    return stages + _plots_of_the_study()
+
+
+def _plots_of_the_study() -> str:
+    """Figures that no stage writes, those of the study, for ``dvc plots``."""
+    written = {path for spec in STAGES.values() for path in spec.figures.values()}
+    others = sorted({f"{FIGURES}/{path.name}" for path in (ROOT / FIGURES).glob("*.png")} - written)
+    return "plots:\n" + "".join(f"  - {path}\n" for path in others) if others else ""
 
 
 def _stage(name: str, spec: StageSpec) -> str:
