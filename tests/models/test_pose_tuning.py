@@ -10,7 +10,7 @@ from geobody.data.crops import CropShards, write_table
 from geobody.data.labels import split_labels
 from geobody.models.encoder_decoder import embed, make_encoder_decoder
 from geobody.models.pose_batches import Augmentation, labelled_joints
-from geobody.models.pose_head import apply_pose_head
+from geobody.models.pose_head import EquivariantPoseHead, apply_pose_head
 from geobody.models.pose_network import PoseNetwork, predict_rows
 from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune
 from geobody.report.pose_report import pose_report
@@ -41,12 +41,18 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(
-    crops: Path, folder: Path, *, unlabelled: tuple[int, ...] = (), arm: str = "scratch", **changes: object
+    crops: Path,
+    folder: Path,
+    *,
+    unlabelled: tuple[int, ...] = (),
+    arm: str = "scratch",
+    training: bool = True,
+    **changes: object,
 ) -> PoseNetwork:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
     return tune(
-        make_encoder_decoder(arm=arm, crop_size_px=32, track="rgb"),
+        make_encoder_decoder(arm=arm, crop_size_px=32, track="rgb").train(training),
         crops=shards,
         labelled=split_labels(shards.table, subjects=[1]).train,
         unlabelled_views=shards.views(subjects=unlabelled),
@@ -88,6 +94,27 @@ def test_labelled_images_are_learned_by_heart(arm: str, crops: Path, tmp_path: P
     assert pose_report(found, truth)["mpjpe_17_mm"] < 0.5 * pose_report(blind, truth)["mpjpe_17_mm"]
     points, _ = embed(network.arm, shards, rows)  # what later stages have: the encoder and the head apart
     np.testing.assert_allclose(apply_pose_head(network.head(), points), found, atol=0.5)
+
+
+@pytest.mark.parametrize(("arm", "solved"), [("rhodin", 0), ("explicit+sync", 0), ("thesis", 1)])
+def test_a_head_is_solved_for_arms_whose_points_are_no_places_alone(arm: str, solved: int) -> None:
+    network, calls = PoseNetwork(make_encoder_decoder(arm=arm, crop_size_px=32, track="rgb")), []
+
+    def solve() -> EquivariantPoseHead:
+        calls.append(EquivariantPoseHead())
+        torch.nn.init.normal_(calls[0].weight, std=1000.0)
+        return calls[0]
+
+    network.start(solve)
+    assert len(calls) == solved
+    for head in calls:
+        torch.testing.assert_close(network.head().weight, head.weight)
+
+
+def test_the_mode_that_an_arm_comes_in_changes_nothing(crops: Path, tmp_path: Path) -> None:
+    steps = {"arm": "rhodin", "steps": 1, "warmup_steps": 0}
+    one, other = (train(crops, tmp_path / str(mode), training=mode, **steps) for mode in (True, False))
+    assert same(one, other)
 
 
 def test_nothing_is_read_of_unlabelled_joints_nor_of_anybody_else(crops: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from geobody.errors import DataError, ParamsError
+from geobody.errors import DataError
 from geobody.losses import FeatureLoss
 from geobody.models.tracks import network_input
 
@@ -114,10 +114,6 @@ class EncoderDecoder(nn.Module, ABC):
 
     def __init__(self, *, crop_size_px: int, track: str) -> None:
         super().__init__()
-        if crop_size_px % 16:
-            raise ParamsError(
-                f"params.yaml: crops.size_px: value {crop_size_px}: encdec needs a multiple of 16"
-            )
         self.crop_size_px = crop_size_px
         self.track = track
 

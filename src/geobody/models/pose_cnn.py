@@ -8,7 +8,7 @@ from geobody.conventions import H36M_ROOT, MM_PER_M
 from geobody.models.feature_pyramid import FINE_STRIDE, FeaturePyramid
 from geobody.models.point_fields import PointFields
 from geobody.models.pose_scale import N_JOINTS
-from geobody.models.tracks import require_track
+from geobody.models.tracks import network_input, require_track
 
 
 class PoseCNN(nn.Module):
@@ -25,8 +25,12 @@ class PoseCNN(nn.Module):
         self.points = PointFields(side=crop_size_px // FINE_STRIDE, count=N_JOINTS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B,17,3) mm; ``images`` (B,3,S,S) RGB in [0,1], as ``track`` has them (see ``models.tracks``)."""
+        """(B,17,3) mm; ``images`` (B,3,S,S) RGB in [0,1], as ``network_input`` gives them."""
         return self.seen(images)[0]
+
+    def network_input(self, images: Tensor, masks_diff: Tensor) -> Tensor:
+        """Images (B,3,S,S) with difference masks (B,1,S,S), as the network's track has them."""
+        return network_input(images, masks_diff, track=self.track)
 
     def seen(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (B,17,3) as of ``forward``, and the logits (B,17,s*s) of their heat maps."""

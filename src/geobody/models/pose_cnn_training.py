@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from geobody.data.crops import CropShards
-from geobody.models.pose_batches import Augmentation, augmented, labelled_joints, load_pose_batch
+from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_cnn import PoseCNN
-from geobody.models.pose_loss import pose_loss
-from geobody.models.tracks import network_input
+from geobody.models.pose_step import pose_step
 from geobody.parallel import in_parallel
 from geobody.training.curves import merge_curves
 from geobody.training.determinism import make_fabric, seeded
-from geobody.training.loop import Batch, RowSampler, fit
+from geobody.training.loop import RowSampler, fit
 
 
 @dataclass(frozen=True)
@@ -62,22 +61,16 @@ def train_cnn(
         network = PoseCNN(crop_size_px=shards.crop_size_px, track=recipe.track)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def loss_step(batch: Batch) -> Mapping[str, Tensor]:
-        with torch.autocast(fabric.device.type, enabled=False):
-            taught = augmented(
-                load_pose_batch(shards, batch.rows, placed_mm[batch.rows], device=fabric.device),
-                recipe.augmentation,
-                generator=batch.generator,
-            )
-            seen = network_input(taught.images, taught.masks_diff, track=recipe.track)
-        joints_mm, heat = network.seen(seen.contiguous(memory_format=torch.channels_last))
-        return pose_loss(
-            joints_mm, heat, true_mm=taught.joints_mm, places=taught.places, heat_weight=recipe.heat_weight
-        )
-
     fit(
         modules={"cnn": network},
-        loss_step=loss_step,
+        loss_step=pose_step(
+            network,
+            shards,
+            placed_mm,
+            augmentation=recipe.augmentation,
+            heat_weight=recipe.heat_weight,
+            device=fabric.device,
+        ),
         sampler=RowSampler(rows, recipe.batch_size, seed),
         steps=recipe.steps,
         learning_rate=recipe.learning_rate,

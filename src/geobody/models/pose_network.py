@@ -5,6 +5,7 @@ each joint is a weighted sum. In arms whose points are places in the picture the
 begin with, and the others correct them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,21 +38,25 @@ class PoseNetwork(nn.Module):
         weight[:, H36M_ROOT] -= 1.0
         self.weight = nn.Parameter(weight)
 
-    def start(self, head: EquivariantPoseHead) -> None:
+    def start(self, solved: Callable[[], EquivariantPoseHead]) -> None:
         """Makes a trained arm ready: its first points learn to be the joints, whatever they were.
 
-        In an arm whose points are no places in the picture the weights are those of ``head``, solved for its
-        embeddings.
+        In an arm whose points are no places in the picture the weights are those of the head that ``solved`` finds for
+        its embeddings.
         """
         if isinstance(self.arm, ResidualArm):
             self.arm.points.forget(N_JOINTS)
         else:
             with torch.no_grad():
-                self.weight.copy_(head.weight / MM_PER_M)
+                self.weight.copy_(solved().weight / MM_PER_M)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B,17,3) mm of what ``arm.network_input`` gives for crops, (B,3,S,S)."""
+        """(B,17,3) mm of what ``network_input`` gives for crops, (B,3,S,S)."""
         return self.seen(images)[0]
+
+    def network_input(self, images: Tensor, masks_diff: Tensor) -> Tensor:
+        """What the arm expects of images (B,3,S,S) and difference masks (B,1,S,S)."""
+        return self.arm.network_input(images, masks_diff)
 
     def seen(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Joints (B,17,3) as of ``forward``, and the heat of the points where the arm has any (see ``Latent``)."""
@@ -92,7 +97,7 @@ def predict_rows(
     found = []
     for start in range(0, len(rows), BATCH):
         views, masks_diff, _ = load_views(crops, rows[start : start + BATCH], device)
-        seen = network.arm.network_input(views.images, masks_diff)
+        seen = network.network_input(views.images, masks_diff)
         every = torch.ones(len(seen), dtype=torch.bool, device=device)
         straight, mirrored = (
             network(x.contiguous(memory_format=torch.channels_last)).float()

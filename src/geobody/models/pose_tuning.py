@@ -6,29 +6,27 @@ unlabelled view of the training subjects, the predictions of an instant are fuse
 masks, cameras, and which images show the same person and instant; never a joint.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
 from geobody.data.crops import CropShards
 from geobody.models.arm import EncoderDecoder
 from geobody.models.encoder_decoder import embed
-from geobody.models.pose_batches import Augmentation, augmented, labelled_joints, load_pose_batch
+from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_head import EquivariantPoseHead
-from geobody.models.pose_loss import pose_loss
 from geobody.models.pose_network import PoseNetwork, predict_rows
+from geobody.models.pose_step import pose_step
 from geobody.multiview.fitting import PICTURE_PX, FitRecipe, fit_skeletons, meeting_points, small_masks
 from geobody.multiview.limbs import fit_radii
 from geobody.progress import progress
 from geobody.training.curves import merge_curves
 from geobody.training.determinism import make_fabric, seeded
-from geobody.training.loop import Batch, RowSampler, fit
+from geobody.training.loop import RowSampler, fit
 
 RADII_IMAGES = 200
 """Labelled images that the limbs' thickness is fitted to, at most."""
@@ -85,9 +83,9 @@ def tune(
     fabric = make_fabric(precision=precision, threads=threads, device=device)
     placed_mm = labelled_joints(crops, labelled)
     with seeded(seed, "pose network"):
-        network = PoseNetwork(arm)
+        network = PoseNetwork(arm.eval())
         if arm.trained:
-            network.start(_solved(arm, crops, labelled, ridge=recipe.ridge))
+            network.start(lambda: _solved(arm, crops, labelled, ridge=recipe.ridge))
     network.arm.requires_grad_(True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.freeze_unused(torch.rand(2, 3, crops.crop_size_px, crops.crop_size_px))
@@ -109,7 +107,14 @@ def tune(
         files[str(number)] = scratch / f"curves_{number}.csv"
         fit(
             modules={"pose_network": network},
-            loss_step=_loss_step(network, crops, placed_mm, recipe=recipe, fabric=fabric),
+            loss_step=pose_step(
+                network,
+                crops,
+                placed_mm,
+                augmentation=recipe.augmentation,
+                heat_weight=recipe.heat_weight,
+                device=fabric.device,
+            ),
             sampler=RowSampler(rows, recipe.batch_size, seed),
             steps=steps,
             learning_rate=recipe.learning_rate,
@@ -153,7 +158,7 @@ def multiview_labels(
         rows = views[chosen]
         rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows].astype(np.float32))
         centres = meeting_points(crops.table["centre_world_mm"][rows], crops.table["R_world_to_crop"][rows])
-        fit = fit_skeletons(
+        skeletons = fit_skeletons(
             predicted[chosen],
             R_world_to_crop=rotations,
             centre_crop_mm=torch.from_numpy(centres.astype(np.float32)),
@@ -162,7 +167,7 @@ def multiview_labels(
             log_radii=radii,
             recipe=recipe,
         )
-        fitted[chosen] = fit.placed_mm.numpy()
+        fitted[chosen] = skeletons.placed_mm.numpy()
     return fitted
 
 
@@ -174,35 +179,11 @@ def mixed_rows(
     return np.concatenate([np.resize(labelled, max(count, 1)), unlabelled])
 
 
-def _loss_step(
-    network: PoseNetwork,
-    crops: CropShards,
-    placed_mm: NDArray[np.float32],
-    *,
-    recipe: TuningRecipe,
-    fabric: Fabric,
-) -> Callable[[Batch], Mapping[str, Tensor]]:
-    def loss_step(batch: Batch) -> Mapping[str, Tensor]:
-        with torch.no_grad(), torch.autocast(fabric.device.type, enabled=False):
-            taught = augmented(
-                load_pose_batch(crops, batch.rows, placed_mm[batch.rows], device=fabric.device),
-                recipe.augmentation,
-                generator=batch.generator,
-            )
-            seen = network.arm.network_input(taught.images, taught.masks_diff)
-        joints_mm, heat = network.seen(seen.contiguous(memory_format=torch.channels_last))
-        return pose_loss(
-            joints_mm, heat, true_mm=taught.joints_mm, places=taught.places, heat_weight=recipe.heat_weight
-        )
-
-    return loss_step
-
-
 def _solved(
     arm: EncoderDecoder, crops: CropShards, labelled: NDArray[np.int64], *, ridge: float
 ) -> EquivariantPoseHead:
     head = EquivariantPoseHead()
-    head.solve(embed(arm.eval(), crops, labelled)[0], crops.table["joints_mm"][labelled], ridge=ridge)
+    head.solve(embed(arm, crops, labelled)[0], crops.table["joints_mm"][labelled], ridge=ridge)
     return head
 
 

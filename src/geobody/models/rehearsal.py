@@ -9,6 +9,7 @@ more on strangers than on whom they know.
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from geobody.body.model import BodyModel
@@ -79,12 +80,5 @@ def _upright(rotations: Tensor) -> Tensor:
     SMPL's rest pose has its head along y; which axis of a capture is up, the files do not say.
     """
     up = rotations[:, :, 1].mean(0)
-    up = up / up.norm()
-    z = torch.tensor([0.0, 0.0, 1.0]).to(up)
-    axis, cosine = torch.linalg.cross(up, z), up @ z
-    if cosine < -0.999999:  # half a turn, about any level axis
-        return torch.diag(torch.tensor([1.0, -1.0, -1.0])).to(up)
-    cross = torch.zeros(3, 3).to(up)
-    cross[0, 1], cross[0, 2], cross[1, 2] = -axis[2], axis[1], -axis[0]
-    cross = cross - cross.T
-    return torch.eye(3).to(up) + cross + cross @ cross / (1.0 + cosine)
+    turn, _ = Rotation.align_vectors([[0.0, 0.0, 1.0]], [up.double().cpu().numpy()])
+    return torch.from_numpy(turn.as_matrix()).to(rotations)
