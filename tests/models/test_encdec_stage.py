@@ -9,7 +9,9 @@ import pytest
 from crop_fixtures import write_fake_shards
 from geobody.config import Encdec, HeldOut, ParamsView, Training
 from geobody.data.crops import CropShards
+from geobody.models.arm import LossWeights
 from geobody.models.encoder_decoder import ARMS
+from geobody.models.encoder_decoder_training import Recipe
 from geobody.stage import Job
 from geobody.validation import validate_encoder_decoder
 from stages import encdec as page
@@ -55,6 +57,23 @@ def test_an_arm_that_does_not_draw_has_no_novel_views(tmp_path: Path, arm: str, 
     assert set(metrics["nvs"]["held_out"]) == {"background"}
     assert files["c.csv"].decode().splitlines()[0] == columns
     assert files["f.png"].startswith(b"\x89PNG")
+
+
+def test_recipe_and_weights_are_those_of_the_params() -> None:
+    params = Encdec(
+        same_view_fraction=0.1, colour_strength=0.2, spoil_strength=0.3, background_fraction=0.4, mirror=False,
+        turn_deg=5.0, appearance_from="subject", mse_weight=6.0, feature_weight=7.0, mask_weight=8.0, sync_weight=9.0,
+    ).model_dump()  # fmt: skip
+    assert Recipe.from_params(params) == Recipe(
+        same_view_fraction=0.1,
+        colour_strength=0.2,
+        spoil_strength=0.3,
+        background_fraction=0.4,
+        mirror=False,
+        turn_deg=5.0,
+        appearance_from="subject",
+    )
+    assert LossWeights.from_params(params) == LossWeights(mse=6.0, feature=7.0, mask=8.0, sync=9.0)
 
 
 def test_every_arm_of_the_params_exists() -> None:

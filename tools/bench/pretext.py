@@ -1,7 +1,7 @@
 """Seconds of real training steps of an arm's pretext on the crops that `dvc repro` made."""
 
 import tempfile
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,8 @@ def train_steps(repository: Path, crops: CropShards, *, arm: str, steps: int, th
             track=params.training.track,
             feature_loss=settings.feature_loss,
             feature_weights=repository / settings.feature_weights,
-            recipe=Recipe(**settings.model_dump(include={field.name for field in fields(Recipe)})),
-            weights=LossWeights(
-                mse=settings.mse_weight,
-                feature=settings.feature_weight,
-                mask=settings.mask_weight,
-                sync=settings.sync_weight,
-            ),
+            recipe=Recipe.from_params(settings.model_dump()),
+            weights=LossWeights.from_params(settings.model_dump()),
             held_out_fraction=0.0,
             steps=steps,
             batch_size=settings.batch_size,

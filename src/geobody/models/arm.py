@@ -7,7 +7,8 @@ An arm is a module of its own with a subclass; ``geobody.models.encoder_decoder`
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -99,6 +100,11 @@ class LossWeights:
     feature: float = 2.0
     mask: float = 0.5
     sync: float = 1.0
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> "LossWeights":
+        """The weights that the values of ``params.yaml: encdec`` say: ``mse`` is its ``mse_weight``, and so on."""
+        return cls(**{field.name: params[f"{field.name}_weight"] for field in fields(cls)})
 
 
 class EncoderDecoder(nn.Module, ABC):

@@ -8,8 +8,9 @@ Only images, backgrounds, masks, rotations and the identities of subject and ins
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,11 @@ class Recipe:
     mirror: bool = False
     turn_deg: float = 0.0
     appearance_from: str = "sequence"
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> "Recipe":
+        """The recipe that the values of ``params.yaml: encdec`` say."""
+        return cls(**{field.name: params[field.name] for field in fields(cls)})
 
 
 THESIS_RECIPE = Recipe(turn_deg=5.0, appearance_from="subject")
