@@ -35,7 +35,7 @@ def main(job: Job) -> str:
         crops=job.inputs["crops"],
         rows={name: split.train for name, split in splits.items()},
         recipe=CnnRecipe(
-            **settings.model_dump(),
+            schedule=settings.schedule(),
             **job.params.pose_loss.model_dump(),
             augmentation=Augmentation(**job.params.augmentation.model_dump()),
             track=training.track,

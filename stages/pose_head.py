@@ -44,7 +44,8 @@ def main(job: Job) -> str:
             labelled=split.train,
             unlabelled_views=unlabelled,
             recipe=TuningRecipe(
-                **tuning.model_dump(),
+                schedule=tuning.schedule(),
+                **tuning.beside_schedule(),
                 **job.params.pose_loss.model_dump(),
                 augmentation=Augmentation(**job.params.augmentation.model_dump()),
             ),
@@ -71,7 +72,8 @@ def main(job: Job) -> str:
             device=training.device,
             scratch=job.scratch,
             curves=job.outputs["curves"],
-            **(settings.model_dump() | ({} if arm.equivariant else {"turn_share": 0.0})),
+            schedule=settings.schedule(),
+            **(settings.beside_schedule() | ({} if arm.equivariant else {"turn_share": 0.0})),
         )
     save_weights(job.outputs["encoder"], arm, arm.config)
     save_pose_head(job.outputs["model"], head, config)

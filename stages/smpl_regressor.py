@@ -31,7 +31,7 @@ def main(job: Job) -> str:
         fraction=labels.fraction,
         held_out_fraction=labels.held_out_fraction,
     )
-    recipe = RegressorRecipe(**settings.model_dump())
+    recipe = RegressorRecipe(schedule=settings.schedule(), **settings.beside_schedule())
     real = read_prior_poses(job.inputs["prior_poses"])
     regressor, config = train_regressor(
         recipe=recipe,

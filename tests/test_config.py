@@ -4,14 +4,16 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from geobody.config import Dataset, HeldOut, Labels, load_params
+from geobody.config import Dataset, GanPrior, HeldOut, Labels, load_params
 from geobody.errors import DataError, ParamsError
+from geobody.training.schedule import Schedule
 from geobody.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,6 +120,32 @@ def test_the_warm_up_ends_before_the_training_does(tmp_path: Path, section: str)
         wanted = rf"^params\.yaml: {section}\.warmup_steps: 8 is wrong: must be less than steps \({steps}\)$"
         with pytest.raises(ParamsError, match=wanted):
             load_params(file)
+
+
+@pytest.mark.parametrize("section", ["encdec", "pose_head", "tuning", "controls", "smpl_regressor"])
+def test_a_training_gets_its_sections_keys_those_of_the_schedule_as_one(section: str) -> None:
+    params = getattr(load_params(ROOT / "params.yaml"), section)
+    schedule = asdict(params.schedule())
+    assert set(schedule) == {
+        "steps", "batch_size", "learning_rate", "weight_decay", "warmup_steps", "clip_norm"
+    }  # fmt: skip
+    assert not schedule.keys() & params.beside_schedule().keys()
+    assert schedule | params.beside_schedule() == params.model_dump()
+
+
+def test_the_priors_networks_have_rates_of_their_own() -> None:
+    params = GanPrior(
+        steps=7, batch_size=3, weight_decay=0.5, warmup_steps=2, clip_norm=4.0,
+        discriminator_learning_rate=0.1, generator_learning_rate=0.2,
+    )  # fmt: skip
+    assert params.schedule() == Schedule(
+        steps=7,
+        batch_size=3,
+        learning_rate={"discriminator": 0.1, "generator": 0.2},
+        weight_decay=0.5,
+        warmup_steps=2,
+        clip_norm=4.0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ resumes. The default profile's controls stop earlier, so their ratios say less o
 import csv
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,7 @@ def main() -> None:
     crops = Path("data/crops")
     shards = CropShards.open(crops)
     recipe = CnnRecipe(
-        **(params.controls.model_dump() | {"steps": STEPS}),
+        schedule=replace(params.controls.schedule(), steps=STEPS),
         **params.pose_loss.model_dump(),
         # Crops as they are: how hard the set is, not how well a network bears crops that are off.
         augmentation=Augmentation(**params.augmentation.model_dump() | {"shift_std": 0.0, "zoom_std": 0.0}),
@@ -71,7 +72,7 @@ def main() -> None:
     rows, beside = [], {"cnn_s1": "mean_pose", "cnn_all": "cnn_s1"}
     for name, error in errors.items():
         labels = params.labels.ceiling_subjects if name == "cnn_all" else params.labels.subjects
-        trained = [STEPS, recipe.batch_size, params.seed] if name in states else ["", "", ""]
+        trained = [STEPS, recipe.schedule.batch_size, params.seed] if name in states else ["", "", ""]
         of = beside.get(name, "")
         ratio = f"{error / errors[of]:.3f}" if of else ""
         rows.append(

@@ -1,6 +1,7 @@
 """The params: one frozen model per section of ``params.yaml``, and what is said of a wrong one."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from geobody.errors import ParamsError
+from geobody.training.schedule import Schedule
 from geobody.yaml12 import read_yaml
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -29,6 +31,8 @@ LEAST_SHARE = 2
 """Items of a batch that each process of a training takes at least: a batch norm cannot train on fewer."""
 IMAGES_OF_AN_ITEM = 4
 """Images of an item of ``encdec``: two cameras at two instants of a person."""
+SCHEDULE_KEYS = {field.name for field in fields(Schedule)}
+"""Keys of a section that make up a training's ``Schedule``."""
 
 
 class Section(BaseModel):
@@ -47,7 +51,7 @@ class Section(BaseModel):
         return values
 
 
-class Schedule(Section):
+class Scheduled(Section):
     """Base of the sections that train: the length, and AdamW's schedule but for its peak."""
 
     steps: Count
@@ -66,6 +70,14 @@ class Schedule(Section):
         if steps is not None and value >= steps:
             raise ValueError(f"must be less than steps ({steps})")
         return value
+
+    def schedule(self) -> Schedule:
+        """Length, batches and rates, as trainings take them."""
+        return Schedule(**self.model_dump(include=SCHEDULE_KEYS))
+
+    def beside_schedule(self) -> dict[str, Any]:
+        """The values of all other keys."""
+        return self.model_dump(exclude=SCHEDULE_KEYS)
 
 
 class Body(Section):
@@ -193,7 +205,7 @@ class Crops(Section):
     """The threshold is never below this many standard deviations of the crop's own noise."""
 
 
-class Encdec(Schedule):
+class Encdec(Scheduled):
     """The self-supervised encoder-decoder."""
 
     arm: Literal["rhodin", "explicit", "sync", "rhodin+sync", "explicit+sync", "thesis", "scratch"] = "rhodin"
@@ -325,7 +337,7 @@ class PoseLoss(Section):
     """Of the heat maps, which are told where joints are in the picture."""
 
 
-class PoseHead(Schedule):
+class PoseHead(Scheduled):
     """3D joints from L_3D."""
 
     kind: Literal["mlp", "equivariant", "fine_tuned", "semi_supervised"] = "semi_supervised"
@@ -348,7 +360,7 @@ class PoseHead(Schedule):
     """Penalty of ``equivariant``, as a share of the points' mean second moment."""
 
 
-class Tuning(Schedule):
+class Tuning(Scheduled):
     """Training of encoder and pose head as one, for ``pose_head.kind`` fine_tuned and semi_supervised."""
 
     steps: Count = 6000
@@ -371,7 +383,7 @@ class Tuning(Schedule):
     """Penalty of the closed-form head that a pretrained encoder starts with; as in ``pose_head``."""
 
 
-class Controls(Schedule):
+class Controls(Scheduled):
     """CNNs trained without the representation."""
 
     steps: Count = 2000
@@ -393,7 +405,7 @@ class Prior(Section):
     """Every how many frames of a clip are used: the real set has 6.5 million."""
 
 
-class GanPrior(Schedule):
+class GanPrior(Scheduled):
     """The adversarial prior on pose and shape."""
 
     steps: Count = 500
@@ -431,8 +443,12 @@ class GanPrior(Schedule):
             raise ValueError(f"noise_min_deg ({least}) is above noise_max_deg")
         return value
 
+    def schedule(self) -> Schedule:
+        rates = {"discriminator": self.discriminator_learning_rate, "generator": self.generator_learning_rate}
+        return Schedule(**self.model_dump(include=SCHEDULE_KEYS), learning_rate=rates)
 
-class SmplRegressor(Schedule):
+
+class SmplRegressor(Scheduled):
     """theta and beta from the embedding."""
 
     hidden_units: Count = 1024

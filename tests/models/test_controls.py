@@ -38,16 +38,14 @@ from geobody.models.pose_cnn_training import CnnRecipe, train_cnn, train_cnns
 from geobody.report.pose_report import pose_report
 from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
+from geobody.training.schedule import Schedule
 from geobody.validation import validate_controls
 from stages import controls as page
 
 PLAIN = CnnRecipe(
-    steps=100,
-    batch_size=16,
-    learning_rate=3e-3,
-    weight_decay=0.0,
-    warmup_steps=10,
-    clip_norm=10.0,
+    schedule=Schedule(
+        steps=100, batch_size=16, learning_rate=3e-3, weight_decay=0.0, warmup_steps=10, clip_norm=10.0
+    ),
     heat_weight=1.0,
     augmentation=Augmentation(
         strength=0.0, background_share=0.0, turn_deg=0.0, shift_std=0.0, zoom_std=0.0, mirror=False
@@ -126,7 +124,7 @@ def test_labels_and_images_of_other_rows_do_not_reach_the_network(crops: Path, t
     joints = CropShards.open(other).table["joints_mm"].copy()
     joints[rest] = np.nan  # a leak would make every weight NaN
     write_table(other, {**CropShards.open(other).table, "joints_mm": joints})
-    recipe = replace(EVERYTHING, steps=3)
+    recipe = replace(EVERYTHING, schedule=replace(PLAIN.schedule, steps=3))
     first = train(crops, tmp_path / "first", rows, recipe).state_dict()
     second = train(other, tmp_path / "second", rows, recipe).state_dict()
     for name, value in first.items():
@@ -212,7 +210,11 @@ def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
 def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, tmp_path: Path) -> None:
     table = CropShards.open(crops).table
     rows = {name: split_labels(table, subjects=s).train for name, s in (("cnn_s1", [1]), ("cnn_all", [1, 5]))}
-    recipe = replace(PLAIN, steps=2, augmentation=replace(PLAIN.augmentation, mirror=True))
+    recipe = replace(
+        PLAIN,
+        schedule=replace(PLAIN.schedule, steps=2),
+        augmentation=replace(PLAIN.augmentation, mirror=True),
+    )
     states = train_cnns(
         crops=crops, rows=rows, recipe=recipe, seed=0, precision="32-true", device="cpu",
         scratch=tmp_path / "scratch", curves=tmp_path / "curves.csv",
@@ -234,7 +236,7 @@ def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp
         DataError, match=r"cnn_s1\.safetensors: is not a readable safetensors file; delete it"
     ):
         train_cnns(
-            crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)), recipe=replace(PLAIN, steps=1),
+            crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)), recipe=PLAIN,
             seed=0, precision="32-true", device="cpu", scratch=tmp_path, curves=tmp_path / "curves.csv",
         )  # fmt: skip
 

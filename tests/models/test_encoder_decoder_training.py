@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from geobody.models.encoder_decoder_training import (
 )
 from geobody.training.determinism import seeded
 from geobody.training.loop import Batch
+from geobody.training.schedule import Schedule
 
 SIZE = 32
 FULL = Recipe(
@@ -31,6 +33,9 @@ FULL = Recipe(
     background_fraction=0.3,
     mirror=True,
     turn_deg=10.0,
+)
+SCHEDULE = Schedule(
+    steps=6, batch_size=8, learning_rate=1e-3, weight_decay=0.01, warmup_steps=2, clip_norm=5.0
 )
 
 
@@ -55,12 +60,7 @@ def settings(tmp_path, **changes):
         "recipe": FULL,
         "weights": LossWeights(),
         "held_out_fraction": 0.2,
-        "steps": 6,
-        "batch_size": 8,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.01,
-        "warmup_steps": 2,
-        "clip_norm": 5.0,
+        "schedule": SCHEDULE,
         "seed": 0,
         "precision": "bf16-mixed",
         "threads": 1,
@@ -287,7 +287,8 @@ def test_training_reads_neither_poses_nor_test_subjects_nor_held_out_instants(tm
         masks_diff=crops.masks_diff,
         table=NoPoses(crops.table),
     )
-    train_encoder_decoder(blind, **settings(tmp_path, steps=12, batch_size=16))
+    longer = replace(SCHEDULE, steps=12, batch_size=16)
+    train_encoder_decoder(blind, **settings(tmp_path, schedule=longer))
     assert set(crops.table["subject"][read]) == {1, 5}
     assert not np.isin(crops.table["instant"][read], held_out_instants(crops, fraction=0.2)).any()
 
@@ -343,14 +344,16 @@ def test_same_seed_same_weights_and_a_resumed_training_too(tmp_path, crops, arm,
 @pytest.mark.parametrize("arm", ["rhodin", "explicit"])
 def test_training_learns_where_people_are(tmp_path, crops, arm):
     """In few steps the overlap of alpha and mask gets far better than that of the untrained network."""
-    recipe = Recipe(same_view_fraction=0.4)
-    untrained = learn(crops, tmp_path / "untrained", arm=arm, steps=1, warmup_steps=0, recipe=recipe)
-    curves = learn(crops, tmp_path / "trained", arm=arm, steps=55, recipe=recipe)
+    faster = replace(SCHEDULE, learning_rate=3e-3)
+    untrained = learn(
+        crops, tmp_path / "untrained", arm=arm, schedule=replace(faster, steps=1, warmup_steps=0)
+    )
+    curves = learn(crops, tmp_path / "trained", arm=arm, schedule=replace(faster, steps=55))
     assert curves["mask_dice"][-1] < 0.4 * untrained["mask_dice"][0]
 
 
 def learn(crops, tmp_path, **changes):
-    train_encoder_decoder(crops, **settings(tmp_path, **{"learning_rate": 3e-3, **changes}))
+    train_encoder_decoder(crops, **settings(tmp_path, recipe=Recipe(same_view_fraction=0.4), **changes))
     with (tmp_path / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name]) for row in rows] for name in rows[0]}

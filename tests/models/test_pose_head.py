@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,17 @@ from geobody.models.pose_head import (
 from geobody.models.pose_head_training import train_pose_head
 from geobody.stage import Job
 from geobody.training.checkpoint import save_weights
+from geobody.training.schedule import Schedule
 from geobody.validation import validate_pose_head
 from stages import pose_head as page
 
 N_POINTS = 20
+SCHEDULE = Schedule(
+    steps=300, batch_size=16, learning_rate=3e-3, weight_decay=0.0, warmup_steps=5, clip_norm=10.0
+)
 SETTINGS = {
-    "hidden_units": 128, "dropout": 0.1, "ridge": 1e-9, "steps": 300, "batch_size": 16, "learning_rate": 3e-3,
-    "weight_decay": 0.0, "warmup_steps": 5, "clip_norm": 10.0, "precision": "32-true", "threads": 1,
-    "device": "cpu", "turn_share": 0.0,
+    "hidden_units": 128, "dropout": 0.1, "ridge": 1e-9, "turn_share": 0.0, "schedule": SCHEDULE,
+    "precision": "32-true", "threads": 1, "device": "cpu",
 }  # fmt: skip
 
 
@@ -134,8 +138,9 @@ def test_one_sample_is_predicted_as_in_a_batch(trained) -> None:
 
 def test_the_mlp_is_indifferent_to_the_unit_of_the_embedding(tmp_path: Path) -> None:
     l3d, joints = linear_world(16)
-    small, _ = train(tmp_path / "small", "mlp", l3d, joints, steps=20)
-    large, _ = train(tmp_path / "large", "mlp", 1024 * l3d, joints, steps=20)
+    schedule = replace(SCHEDULE, steps=20)
+    small, _ = train(tmp_path / "small", "mlp", l3d, joints, schedule=schedule)
+    large, _ = train(tmp_path / "large", "mlp", 1024 * l3d, joints, schedule=schedule)
     np.testing.assert_allclose(apply_pose_head(small, l3d), apply_pose_head(large, 1024 * l3d), atol=1e-2)
 
 
@@ -171,7 +176,7 @@ def test_turned_embeddings_teach_directions_that_nobody_was_labelled_in(tmp_path
 
 def test_curves_have_a_row_per_window(tmp_path: Path) -> None:
     l3d, joints = linear_world(16)
-    train(tmp_path, "mlp", l3d, joints, steps=100)
+    train(tmp_path, "mlp", l3d, joints, schedule=replace(SCHEDULE, steps=100))
     rows = (tmp_path / "curves.csv").read_text().splitlines()
     assert rows[0] == "step,total,mpjpe_17_mm"
     assert [row.split(",")[0] for row in rows[1:]] == ["50", "100"]

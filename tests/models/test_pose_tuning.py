@@ -14,15 +14,13 @@ from geobody.models.pose_head import EquivariantPoseHead, apply_pose_head
 from geobody.models.pose_network import PoseNetwork, predict_rows
 from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune
 from geobody.report.pose_report import pose_report
+from geobody.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 RECIPE = TuningRecipe(
-    steps=60,
-    batch_size=16,
-    learning_rate=3e-3,
-    weight_decay=0.0,
-    warmup_steps=5,
-    clip_norm=10.0,
+    schedule=Schedule(
+        steps=60, batch_size=16, learning_rate=3e-3, weight_decay=0.0, warmup_steps=5, clip_norm=10.0
+    ),
     rounds=2,
     first_share=0.5,
     labelled_share=0.25,
@@ -33,6 +31,7 @@ RECIPE = TuningRecipe(
         strength=0.0, background_share=0.0, turn_deg=0.0, shift_std=0.0, zoom_std=0.0, mirror=False
     ),
 )
+SHORT = replace(RECIPE.schedule, steps=12, warmup_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def train(
     unlabelled: tuple[int, ...] = (),
     arm: str = "scratch",
     training: bool = True,
-    **changes: object,
+    schedule: Schedule = SHORT,
 ) -> PoseNetwork:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
@@ -56,7 +55,7 @@ def train(
         crops=shards,
         labelled=split_labels(shards.table, subjects=[1]).train,
         unlabelled_views=shards.views(subjects=unlabelled),
-        recipe=replace(RECIPE, **changes),
+        recipe=replace(RECIPE, schedule=schedule),
         seed=0,
         precision="32-true",
         threads=1,
@@ -74,7 +73,8 @@ def same(one: PoseNetwork, other: PoseNetwork) -> bool:
 def test_steps_of_rounds_add_up() -> None:
     assert RECIPE.steps_of_rounds(semi_supervised=False) == [60]
     assert RECIPE.steps_of_rounds(semi_supervised=True) == [30, 15, 15]
-    assert sum(replace(RECIPE, steps=101, rounds=3).steps_of_rounds(semi_supervised=True)) == 101
+    longer = replace(RECIPE, schedule=replace(RECIPE.schedule, steps=101), rounds=3)
+    assert sum(longer.steps_of_rounds(semi_supervised=True)) == 101
 
 
 def test_an_epoch_has_every_unlabelled_row_and_the_share_of_labelled_ones() -> None:
@@ -85,7 +85,8 @@ def test_an_epoch_has_every_unlabelled_row_and_the_share_of_labelled_ones() -> N
 
 @pytest.mark.parametrize("arm", ["scratch", "rhodin"])
 def test_labelled_images_are_learned_by_heart(arm: str, crops: Path, tmp_path: Path) -> None:
-    network = train(crops, tmp_path, arm=arm, steps=240 if arm == "rhodin" else 120)
+    schedule = replace(RECIPE.schedule, steps=240 if arm == "rhodin" else 120)
+    network = train(crops, tmp_path, arm=arm, schedule=schedule)
     shards = CropShards.open(crops)
     rows = split_labels(shards.table, subjects=[1]).train
     truth = shards.table["joints_mm"][rows]
@@ -112,8 +113,11 @@ def test_a_head_is_solved_for_arms_whose_points_are_no_places_alone(arm: str, so
 
 
 def test_the_mode_that_an_arm_comes_in_changes_nothing(crops: Path, tmp_path: Path) -> None:
-    steps = {"arm": "rhodin", "steps": 1, "warmup_steps": 0}
-    one, other = (train(crops, tmp_path / str(mode), training=mode, **steps) for mode in (True, False))
+    one_step = replace(RECIPE.schedule, steps=1, warmup_steps=0)
+    one, other = (
+        train(crops, tmp_path / str(mode), arm="rhodin", training=mode, schedule=one_step)
+        for mode in (True, False)
+    )
     assert same(one, other)
 
 
@@ -128,18 +132,20 @@ def test_nothing_is_read_of_unlabelled_joints_nor_of_anybody_else(crops: Path, t
         array[table["subject"] > 5] = 255 - array[table["subject"] > 5]
         array.flush()
     write_table(other, {**table, "joints_mm": joints, "root_world_mm": roots})
-    steps = {"steps": 12, "warmup_steps": 1, "unlabelled": (5,)}
-    assert same(train(crops, tmp_path / "first", **steps), train(other, tmp_path / "second", **steps))
+    first, second = (
+        train(crops, tmp_path / "first", unlabelled=(5,)),
+        train(other, tmp_path / "second", unlabelled=(5,)),
+    )
+    assert same(first, second)
 
 
 def test_the_rounds_change_the_network_and_a_finished_training_goes_on_from_its_files(
     crops: Path, tmp_path: Path
 ) -> None:
-    steps = {"steps": 12, "warmup_steps": 1}
-    alone = train(crops, tmp_path / "alone", **steps)
-    first = train(crops, tmp_path / "first", unlabelled=(5, 6), **steps)
+    alone = train(crops, tmp_path / "alone")
+    first = train(crops, tmp_path / "first", unlabelled=(5, 6))
     fits = np.load(tmp_path / "first/scratch/fits_1.npy")
-    again = train(crops, tmp_path / "first", unlabelled=(5, 6), **steps)
+    again = train(crops, tmp_path / "first", unlabelled=(5, 6))
     assert same(first, again)
     assert not same(alone, first)
     assert fits.shape == (2 * 2 * 3, 4, 17, 3)

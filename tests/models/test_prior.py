@@ -33,6 +33,7 @@ from geobody.models.prior_training import (
 from geobody.training.checkpoint import save_weights
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import RowSampler, fit
+from geobody.training.schedule import Schedule
 
 
 def draw(seed: int = 0) -> torch.Generator:
@@ -61,12 +62,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> PosePrior:
         loss_step=adversarial_step(
             prior, body_pose, betas, corrupted_weight=1.0, moment_weight=1.0, noise_deg=(3.0, 90.0)
         ),
-        sampler=RowSampler(np.arange(2000), 64, 0),
-        steps=200,
-        learning_rate={"discriminator": 2e-3, "generator": 1e-3},
-        weight_decay=1e-4,
-        warmup_steps=10,
-        clip_norm=5.0,
+        sampler=RowSampler(np.arange(2000), 0),
+        schedule=Schedule(
+            steps=200,
+            batch_size=64,
+            learning_rate={"discriminator": 2e-3, "generator": 1e-3},
+            weight_decay=1e-4,
+            warmup_steps=10,
+            clip_norm=5.0,
+        ),
         seed=0,
         fabric=make_fabric(precision="32-true", threads=1, device="cpu"),
         scratch=folder,

@@ -138,7 +138,8 @@ def world(tmp_path_factory, body):
 def recipe(**changes) -> RegressorRecipe:
     settings = {"steps": 25, "warmup_steps": 2, "hidden_units": 64, "batch_size": 16, "instants": 3,
                 "raster_instants": 1, "supersample": 2, "appearance": True, "rehearsal_weight": 0.0}  # fmt: skip
-    return RegressorRecipe(**{**Settings().model_dump(), **settings, **changes})
+    params = Settings(**settings | changes)
+    return RegressorRecipe(schedule=params.schedule(), **params.beside_schedule())
 
 
 def arguments(world, body, tmp_path, **changes):

@@ -14,6 +14,7 @@ from geobody.processes import this_process
 from geobody.training.checkpoint import save_weights
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
+from geobody.training.schedule import Schedule
 
 STEPS, ROWS, BATCH = 20, 40, 7
 
@@ -42,12 +43,8 @@ def train(folder: Path, *, dropout: bool = False, norm: bool = False, stop: int 
     fit(
         modules={"net": net},
         loss_step=loss_step,
-        sampler=RowSampler(np.arange(ROWS), BATCH, seed=0),
-        steps=STEPS,
-        learning_rate=1e-2,
-        weight_decay=0.1,
-        warmup_steps=2,
-        clip_norm=1.0,
+        sampler=RowSampler(np.arange(ROWS), seed=0),
+        schedule=Schedule(STEPS, BATCH, learning_rate=1e-2, weight_decay=0.1, warmup_steps=2, clip_norm=1.0),
         seed=0,
         fabric=make_fabric(precision="32-true", threads=1, device="cpu"),
         scratch=folder / f"scratch_{rank}",

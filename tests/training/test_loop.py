@@ -2,6 +2,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,14 @@ from torch import nn
 from geobody.errors import GeobodyError
 from geobody.training import checkpoint, loop
 from geobody.training.determinism import make_fabric, seeded
-from geobody.training.loop import Batch, RowSampler, fit, learning_rate_at
+from geobody.training.loop import Batch, RowSampler, fit
+from geobody.training.schedule import Schedule
 
 STEPS = 12
+SCHEDULE = Schedule(
+    steps=STEPS, batch_size=6, learning_rate=1e-2, weight_decay=0.1, warmup_steps=2, clip_norm=1.0
+)
+PLAIN = Schedule(steps=5, batch_size=2, learning_rate=0.1, weight_decay=0.0, warmup_steps=0, clip_norm=1.0)
 DATA = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
@@ -45,9 +51,7 @@ def saves_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_pause
 
 
-def train(
-    folder: Path, *, net: nn.Module, steps: int = STEPS, kill_at: int | None = None, **options
-) -> nn.Module:
+def train(folder: Path, *, net: nn.Module, kill_at: int | None = None, **options) -> nn.Module:
     def loss_step(batch: Batch):
         if batch.step == kill_at:
             raise KeyboardInterrupt
@@ -59,12 +63,8 @@ def train(
     fit(
         modules={"net": net},
         loss_step=loss_step,
-        sampler=RowSampler(np.arange(40), 6, seed=0),
-        steps=steps,
-        learning_rate=1e-2,
-        weight_decay=0.1,
-        warmup_steps=2,
-        clip_norm=1.0,
+        sampler=RowSampler(np.arange(40), seed=0),
+        schedule=SCHEDULE,
         seed=0,
         fabric=make_fabric(precision=settings.pop("precision"), threads=1, device="cpu"),
         scratch=folder / "scratch",
@@ -132,11 +132,11 @@ def test_equals_a_plain_loop_of_adamw(tmp_path):
     optimizer = torch.optim.AdamW(
         [{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}], foreach=False
     )
-    sampler = RowSampler(np.arange(40), 6, seed=0)
+    schedule, sampler = replace(SCHEDULE, clip_norm=0.5), RowSampler(np.arange(40), seed=0)
     for step in range(STEPS):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, steps=STEPS, warmup_steps=2, peak=1e-2)
-        loss = slow(DATA[sampler.batch(step)].flatten(1)).sub(1).square().mean()
+            group["lr"] = schedule.learning_rate_at(step, group="net")
+        loss = slow(DATA[sampler.batch(step, size=6)].flatten(1)).sub(1).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(slow.parameters(), 0.5)
@@ -149,11 +149,7 @@ def test_equals_a_plain_loop_of_adamw(tmp_path):
         modules={"net": net},
         loss_step=loss_step,
         sampler=sampler,
-        steps=STEPS,
-        learning_rate={"net": 1e-2},
-        weight_decay=0.1,
-        warmup_steps=2,
-        clip_norm=0.5,
+        schedule=replace(schedule, learning_rate={"net": 1e-2}),
         seed=0,
         fabric=make_fabric(precision="32-true", threads=1, device="cpu"),
         scratch=tmp_path,
@@ -182,12 +178,8 @@ def test_each_group_moves_only_its_own_network(tmp_path):
     fit(
         modules=modules,
         loss_step=loss_step,
-        sampler=RowSampler(np.arange(4), 2, seed=0),
-        steps=5,
-        learning_rate={"discriminator": 0.0, "generator": 1e-2},
-        weight_decay=0.0,
-        warmup_steps=0,
-        clip_norm=1.0,
+        sampler=RowSampler(np.arange(4), seed=0),
+        schedule=replace(PLAIN, learning_rate={"discriminator": 0.0, "generator": 1e-2}),
         seed=0,
         fabric=make_fabric(precision="32-true", threads=1, device="cpu"),
         scratch=tmp_path,
@@ -212,12 +204,8 @@ def test_curves_hold_means_over_windows_and_the_rest(tmp_path):
     fit(
         modules={"net": net},
         loss_step=loss_step,
-        sampler=RowSampler(np.arange(4), 2, seed=0),
-        steps=5,
-        learning_rate=0.0,
-        weight_decay=0.0,
-        warmup_steps=0,
-        clip_norm=1.0,
+        sampler=RowSampler(np.arange(4), seed=0),
+        schedule=replace(PLAIN, learning_rate=0.0),
         seed=0,
         fabric=make_fabric(precision="32-true", threads=1, device="cpu"),
         scratch=tmp_path,
@@ -238,12 +226,8 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
         fit(
             modules={"net": net},
             loss_step=loss_step,
-            sampler=RowSampler(np.arange(4), 2, seed=0),
-            steps=5,
-            learning_rate=0.1,
-            weight_decay=0.0,
-            warmup_steps=0,
-            clip_norm=1.0,
+            sampler=RowSampler(np.arange(4), seed=0),
+            schedule=PLAIN,
             seed=0,
             fabric=make_fabric(precision="32-true", threads=1, device="cpu"),
             scratch=tmp_path,
@@ -253,23 +237,26 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
 
 
 def test_batches_depend_on_seed_and_step_alone():
-    forward = [RowSampler(np.arange(10, 20), 4, seed=5).batch(step) for step in range(9)]
-    sampler = RowSampler(np.arange(10, 20), 4, seed=5)
-    backward = [sampler.batch(step) for step in reversed(range(9))]
+    forward = [RowSampler(np.arange(10, 20), seed=5).batch(step, size=4) for step in range(9)]
+    sampler, other = RowSampler(np.arange(10, 20), seed=5), RowSampler(np.arange(10, 20), seed=6)
+    backward = [sampler.batch(step, size=4) for step in reversed(range(9))]
     np.testing.assert_array_equal(forward, backward[::-1])
-    assert not np.array_equal(forward, [RowSampler(np.arange(10, 20), 4, seed=6).batch(s) for s in range(9)])
+    assert not np.array_equal(forward, [other.batch(step, size=4) for step in range(9)])
 
 
 def test_every_row_comes_once_an_epoch():
-    sampler = RowSampler(np.arange(10, 20), 4, seed=5)
-    rows = np.concatenate([sampler.batch(step) for step in range(10)])
+    sampler = RowSampler(np.arange(10, 20), seed=5)
+    rows = np.concatenate([sampler.batch(step, size=4) for step in range(10)])
     epochs = rows.reshape(4, 10)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(10, 20), (4, 1)))
     assert not np.array_equal(epochs[0], epochs[1])
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
-    rates = [learning_rate_at(step, steps=10, warmup_steps=4, peak=2.0) for step in range(11)]
+    schedule = replace(PLAIN, steps=10, warmup_steps=4, learning_rate=2.0)
+    rates = [schedule.learning_rate_at(step, group="net") for step in range(11)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4] == 2.0 and rates[7] == pytest.approx(1.0) and rates[10] == pytest.approx(0.0)
     assert rates[4:] == sorted(rates[4:], reverse=True)
+    by_group = replace(schedule, learning_rate={"one": 1.0, "two": 2.0})
+    assert [by_group.learning_rate_at(3, group=group) for group in ("one", "two")] == [1.0, 2.0]

@@ -4,6 +4,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,8 +49,8 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
         return lambda steps: train_steps(repository, crops, arm=arm, steps=steps, threads=1)
 
     def cnn(steps: int) -> None:
-        settings = params.controls.model_dump() | {"steps": steps, "warmup_steps": 1}
-        recipe = CnnRecipe(**settings, **loss, augmentation=augmentation, track=params.training.track)
+        schedule = replace(params.controls.schedule(), steps=steps, warmup_steps=1)
+        recipe = CnnRecipe(schedule=schedule, **loss, augmentation=augmentation, track=params.training.track)
         with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
             train_cnn(
                 name="cnn", crops=repository / "data/crops", rows=rows, recipe=recipe, scratch=Path(folder),
@@ -59,7 +60,8 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     def tuning(steps: int) -> None:
         arm = make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
         recipe = TuningRecipe(
-            **params.tuning.model_dump() | {"steps": steps, "warmup_steps": 1},
+            schedule=replace(params.tuning.schedule(), steps=steps, warmup_steps=1),
+            **params.tuning.beside_schedule(),
             **loss,
             augmentation=augmentation,
         )

@@ -36,6 +36,7 @@ from geobody.models.encoder_decoder import load_views, make_encoder_decoder
 from geobody.training.curves import HEADER_KEY
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import TOTAL, Batch, RowSampler, fit
+from geobody.training.schedule import Schedule
 
 QUAD = 4
 """Images of a quadruple."""
@@ -125,12 +126,7 @@ def train_encoder_decoder(
     recipe: Recipe,
     weights: LossWeights,
     held_out_fraction: float,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    warmup_steps: int,
-    clip_norm: float,
+    schedule: Schedule,
     seed: int,
     precision: str,
     threads: int,
@@ -141,8 +137,8 @@ def train_encoder_decoder(
     """Returns the arm trained on the unlabelled views of the training subjects, frozen, on the CPU.
 
     ``subjects`` are those whose images may be used at all; None: all training subjects. The arm ``thesis``
-    has a recipe and weights of its own; ``recipe`` and ``weights`` are for the others. ``scratch`` takes no
-    step, and its curves are a header.
+    has a recipe and weights of its own; ``recipe`` and ``weights`` are for the others. A batch of ``schedule`` are
+    images, four of each quadruple. ``scratch`` takes no step, and its curves are a header.
     Raises ``DataError`` when no instant was seen by two cameras.
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
@@ -177,12 +173,8 @@ def train_encoder_decoder(
     fit(
         modules={"encdec": network},
         loss_step=loss_step,
-        sampler=RowSampler(np.arange(len(views)), batch_size // QUAD, seed),
-        steps=steps,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup_steps=warmup_steps,
-        clip_norm=clip_norm,
+        sampler=RowSampler(np.arange(len(views)), seed),
+        schedule=replace(schedule, batch_size=schedule.batch_size // QUAD),
         seed=seed,
         fabric=fabric,
         scratch=scratch,

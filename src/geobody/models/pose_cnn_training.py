@@ -18,19 +18,15 @@ from geobody.parallel import in_parallel
 from geobody.training.curves import merge_curves
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import RowSampler, fit
+from geobody.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class CnnRecipe:
-    """How a control CNN is trained; keys and units as in ``params.yaml: controls``, but ``heat_weight`` as in
-    ``pose_loss``, ``track`` as in ``training``, and ``augmentation``."""
+    """How a control CNN is trained: ``schedule`` as in ``params.yaml: controls``, a batch being images,
+    ``heat_weight`` as in ``pose_loss``, ``track`` as in ``training``, and ``augmentation``."""
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    clip_norm: float
+    schedule: Schedule
     heat_weight: float
     augmentation: Augmentation
     track: str
@@ -71,12 +67,8 @@ def train_cnn(
             heat_weight=recipe.heat_weight,
             device=fabric.device,
         ),
-        sampler=RowSampler(rows, recipe.batch_size, seed),
-        steps=recipe.steps,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        warmup_steps=recipe.warmup_steps,
-        clip_norm=recipe.clip_norm,
+        sampler=RowSampler(rows, seed),
+        schedule=recipe.schedule,
         seed=seed,
         fabric=fabric,
         scratch=scratch,

@@ -20,6 +20,7 @@ from geobody.models.pose_scale import PoseScale
 from geobody.training.curves import CurveWriter
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
+from geobody.training.schedule import Schedule
 
 
 def train_pose_head(
@@ -33,12 +34,7 @@ def train_pose_head(
     dropout: float,
     ridge: float,
     turn_share: float,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    warmup_steps: int,
-    clip_norm: float,
+    schedule: Schedule,
     seed: int,
     precision: str,
     threads: int,
@@ -49,7 +45,8 @@ def train_pose_head(
     """A head fitted to ``rows`` of ``l3d`` (N,P,3) and ``joints_mm`` (N,17,3), and what rebuilds it.
 
     ``R_world_to_crop`` (N,3,3) says where the vertical is, about which a share of embeddings and labels
-    is turned, for ``mlp`` alone. No other row is read. Settings as in ``params.yaml: pose_head``.
+    is turned, for ``mlp`` alone. No other row is read. Settings as in ``params.yaml: pose_head``; a batch of
+    ``schedule`` are embeddings.
     Writes the CSV ``curves``: means over windows of steps for ``mlp``, before and after the one solve
     for ``equivariant``.
     """
@@ -84,12 +81,8 @@ def train_pose_head(
     fit(
         modules={"pose_head": mlp},
         loss_step=loss_step,
-        sampler=RowSampler(np.arange(len(points)), batch_size, seed),
-        steps=steps,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup_steps=warmup_steps,
-        clip_norm=clip_norm,
+        sampler=RowSampler(np.arange(len(points)), seed),
+        schedule=schedule,
         seed=seed,
         fabric=fabric,
         scratch=scratch,

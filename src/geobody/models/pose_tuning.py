@@ -6,7 +6,7 @@ unlabelled view of the training subjects, the predictions of an instant are fuse
 masks, cameras, and which images show the same person and instant; never a joint.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from geobody.progress import progress
 from geobody.training.curves import merge_curves
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import RowSampler, fit
+from geobody.training.schedule import Schedule
 
 RADII_IMAGES = 200
 """Labelled images that the limbs' thickness is fitted to, at most."""
@@ -35,14 +36,9 @@ RADII_IMAGES = 200
 @dataclass(frozen=True)
 class TuningRecipe:
     """How encoder and head are trained; keys and units as in ``params.yaml: tuning``, ``heat_weight`` as in
-    ``pose_loss``."""
+    ``pose_loss``. ``schedule`` is of all rounds together, a batch being images."""
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    clip_norm: float
+    schedule: Schedule
     rounds: int
     first_share: float
     labelled_share: float
@@ -52,11 +48,12 @@ class TuningRecipe:
     augmentation: Augmentation
 
     def steps_of_rounds(self, *, semi_supervised: bool) -> list[int]:
-        """Steps on labels alone, and then of each round; they add up to ``steps``."""
+        """Steps on labels alone, and then of each round; they add up to ``schedule.steps``."""
+        steps = self.schedule.steps
         if not semi_supervised:
-            return [self.steps]
-        first = round(self.first_share * self.steps)
-        ends = np.linspace(first, self.steps, self.rounds + 1).round().astype(int)
+            return [steps]
+        first = round(self.first_share * steps)
+        ends = np.linspace(first, steps, self.rounds + 1).round().astype(int)
         return [first, *np.diff(ends).tolist()]
 
 
@@ -89,7 +86,7 @@ def tune(
     network.arm.requires_grad_(True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.freeze_unused(torch.rand(2, 3, crops.crop_size_px, crops.crop_size_px))
-    rounds = recipe.steps_of_rounds(semi_supervised=len(unlabelled_views) > 0)
+    schedule, rounds = recipe.schedule, recipe.steps_of_rounds(semi_supervised=len(unlabelled_views) > 0)
     files: dict[str, Path] = {}
     for number, steps in enumerate(rounds):
         name = f"round {number}"
@@ -115,12 +112,8 @@ def tune(
                 heat_weight=recipe.heat_weight,
                 device=fabric.device,
             ),
-            sampler=RowSampler(rows, recipe.batch_size, seed),
-            steps=steps,
-            learning_rate=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            warmup_steps=min(recipe.warmup_steps, steps - 1),
-            clip_norm=recipe.clip_norm,
+            sampler=RowSampler(rows, seed),
+            schedule=replace(schedule, steps=steps, warmup_steps=min(schedule.warmup_steps, steps - 1)),
             seed=seed + number,
             fabric=fabric,
             scratch=scratch,

@@ -7,7 +7,7 @@ that nobody filmed are rehearsed with embeddings made up for them (`geobody.mode
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ from geobody.models.rehearsal import Rehearsal
 from geobody.render.silhouettes import Backend, SilhouetteRenderer, project_px
 from geobody.training.determinism import make_fabric, seeded
 from geobody.training.loop import Batch, RowSampler, fit
+from geobody.training.schedule import Schedule
 
 SAMPLED_VERTICES = 400
 """Vertices that the far-reaching term and the views' agreement look at, drawn anew in each step."""
@@ -59,7 +60,10 @@ TERMS = ("pose", "rehearsal", "overlap", "far", "agreement", "spread", "prior", 
 
 @dataclass(frozen=True)
 class RegressorRecipe:
-    """How the regressor is trained: the fields of ``params.yaml: smpl_regressor``, explained there."""
+    """How the regressor is trained: the fields of ``params.yaml: smpl_regressor``, explained there.
+
+    A batch of ``schedule`` are labelled images; ``instants`` are drawn beside them.
+    """
 
     hidden_units: int
     hidden_layers: int
@@ -70,8 +74,7 @@ class RegressorRecipe:
     mask_loss: Literal["iou", "bce"]
     mask_views: Literal["all", "own"]
     prior: Kind
-    steps: int
-    batch_size: int
+    schedule: Schedule
     instants: int
     raster_instants: int
     mask_samples: int
@@ -87,16 +90,12 @@ class RegressorRecipe:
     spread_weight: float
     prior_weight: float
     betas_weight: float
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    clip_norm: float
 
     def weight(self, term: str, step: int) -> float:
         """Weight of a term: agreement rises over as many steps as it waits, the others are constant."""
         value = float(getattr(self, f"{term}_weight"))
         if term in ("agreement", "spread"):
-            begin = self.agreement_start * self.steps
+            begin = self.agreement_start * self.schedule.steps
             value *= float(np.clip((step - begin) / max(begin, 1.0), 0.0, 1.0))
         return value
 
@@ -141,7 +140,7 @@ class BodyObjective:
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
         recipe, g = self.recipe, batch.generator
-        count = batch.share_of(recipe.batch_size)
+        count = batch.share_of(recipe.schedule.batch_size)
         labelled = self.labelled[torch.randint(len(self.labelled), (count,), generator=g).numpy()]
         views = self.views[batch.rows]  # (I,C)
         l3d, lapp = self._embeddings(np.concatenate((labelled, views.ravel())))
@@ -299,12 +298,8 @@ def train_regressor(
     fit(
         modules=modules,
         loss_step=objective,
-        sampler=RowSampler(np.arange(len(views)), recipe.instants, seed),
-        steps=recipe.steps,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        warmup_steps=recipe.warmup_steps,
-        clip_norm=recipe.clip_norm,
+        sampler=RowSampler(np.arange(len(views)), seed),
+        schedule=replace(recipe.schedule, batch_size=recipe.instants),
         seed=seed,
         fabric=fabric,
         scratch=scratch,

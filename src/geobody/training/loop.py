@@ -27,6 +27,7 @@ from geobody.progress import progress
 from geobody.training.checkpoint import Checkpoints, TrainingState
 from geobody.training.curves import CurveWriter
 from geobody.training.determinism import derived_seed
+from geobody.training.schedule import Schedule
 from geobody.training.shares import Shares, share_of
 
 TOTAL = "total"
@@ -37,22 +38,21 @@ SAVE_SECONDS_DEFAULT = 30.0
 
 
 class RowSampler:
-    """Batches of row ids, in epochs that are permutations: ``batch(step)`` depends on (seed, step) alone.
+    """Batches of row ids, in epochs that are permutations: a batch depends on (seed, step, size) alone.
 
     A batch may run over the end of an epoch into the next, so every batch is full.
     """
 
-    def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int) -> None:
+    def __init__(self, rows: NDArray[np.int64], seed: int) -> None:
         if len(rows) == 0:
             raise GeobodyError("there are no rows to train on")
         self.rows = np.asarray(rows, dtype=np.int64)
-        self.batch_size = batch_size
         self.seed = seed
         self._epochs: dict[int, NDArray[np.int64]] = {}
 
-    def batch(self, step: int) -> NDArray[np.int64]:
-        """Returns the (batch_size,) rows of ``step``."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+    def batch(self, step: int, *, size: int) -> NDArray[np.int64]:
+        """Returns the (size,) rows of ``step`` when every step takes ``size``."""
+        places = np.arange(step * size, (step + 1) * size)
         epochs, offsets = np.divmod(places, len(self.rows))
         order = {int(epoch): self._permutation(int(epoch)) for epoch in np.unique(epochs)}
         self._epochs = order
@@ -85,23 +85,12 @@ class Batch:
         return share_of(number, rank=self.rank, count=self.processes)
 
 
-def learning_rate_at(step: int, *, steps: int, warmup_steps: int, peak: float) -> float:
-    """Returns the rate of ``step``: linear from peak / warmup_steps to peak, then a half cosine to 0."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
-
-
 def fit(
     *,
     modules: Mapping[str, nn.Module],
     loss_step: Callable[[Batch], Mapping[str, Tensor]],
     sampler: RowSampler,
-    steps: int,
-    learning_rate: float | Mapping[str, float],
-    weight_decay: float,
-    warmup_steps: int,
-    clip_norm: float,
+    schedule: Schedule,
     seed: int,
     fabric: Fabric,
     scratch: Path,
@@ -109,8 +98,9 @@ def fit(
     desc: str,
     log_every: int = 50,
 ) -> None:
-    """Trains ``modules`` in place for ``steps`` steps and leaves them on ``fabric``'s device in eval mode.
+    """Trains ``modules`` in place by ``schedule`` and leaves them on ``fabric``'s device in eval mode.
 
+    A step takes ``schedule.batch_size`` rows of ``sampler``; rates by group have the keys of ``modules``.
     In each step and for each group (key of ``modules``, in order) ``loss_step`` runs under autocast; its
     "total" is minimised over that group's parameters by AdamW (no decay on biases and norms), the other
     groups' parameters being constants meanwhile. All terms are averaged over ``log_every`` steps into the
@@ -123,17 +113,15 @@ def fit(
     With several processes each takes its share of every batch (see ``training.shares``); the first alone
     saves and reports, and all end with the same network.
     """
-    shares = Shares(fabric, batch_size=sampler.batch_size)
-    rates = (
-        dict(learning_rate) if isinstance(learning_rate, Mapping) else dict.fromkeys(modules, learning_rate)
-    )
+    steps, size = schedule.steps, schedule.batch_size
+    shares = Shares(fabric, batch_size=size)
     optimizers: dict[str, torch.optim.Optimizer] = {}
     trainable: dict[str, list[nn.Parameter]] = {}
     for group, module in modules.items():
         fabric.to_device(module)
         trainable[group] = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimizers[group] = cast(
-            torch.optim.Optimizer, fabric.setup_optimizers(_adamw(trainable[group], weight_decay))
+            torch.optim.Optimizer, fabric.setup_optimizers(_adamw(trainable[group], schedule.weight_decay))
         )
         module.train()
 
@@ -155,13 +143,11 @@ def fit(
         for step in todo:
             for group, optimizer in optimizers.items():
                 for parameters in optimizer.param_groups:
-                    parameters["lr"] = learning_rate_at(
-                        step, steps=steps, warmup_steps=warmup_steps, peak=rates[group]
-                    )
+                    parameters["lr"] = schedule.learning_rate_at(step, group=group)
                 group_seed = shares.seed(derived_seed(seed, group, step))
                 torch.manual_seed(group_seed)
                 batch = Batch(
-                    rows=shares.rows(sampler.batch(step)),
+                    rows=shares.rows(sampler.batch(step, size=size)),
                     step=step,
                     group=group,
                     generator=torch.Generator().manual_seed(group_seed),
@@ -175,7 +161,7 @@ def fit(
                     optimizer.zero_grad()
                     fabric.backward(terms[TOTAL])
                 means = shares.average(trainable[group], modules.values(), terms)
-                torch.nn.utils.clip_grad_norm_(trainable[group], clip_norm)
+                torch.nn.utils.clip_grad_norm_(trainable[group], schedule.clip_norm)
                 optimizer.step()
                 for name, value in means.items():
                     column = name if len(modules) == 1 else f"{group}_{name}"
