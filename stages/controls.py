@@ -8,6 +8,8 @@ from stages import Job, run
 
 
 def main(job: Job) -> str:
+    from dataclasses import replace
+
     import numpy as np
     import torch
 
@@ -31,15 +33,16 @@ def main(job: Job) -> str:
         body_pose=read_prior_poses(job.inputs["prior_poses"]).body_pose,
         poses_mm=joints_mm[splits["cnn_s1"].train],
     )
+    recipe = CnnRecipe(
+        schedule=settings.schedule(),
+        **job.params.pose_loss.model_dump(),
+        augmentation=Augmentation(**job.params.augmentation.model_dump()),
+        track=training.track,
+    )
     cnns = train_cnns(
         crops=job.inputs["crops"],
         rows={name: split.train for name, split in splits.items()},
-        recipe=CnnRecipe(
-            schedule=settings.schedule(),
-            **job.params.pose_loss.model_dump(),
-            augmentation=Augmentation(**job.params.augmentation.model_dump()),
-            track=training.track,
-        ),
+        recipes={"cnn_s1": recipe, "cnn_all": replace(recipe, schedule=settings.ceiling_schedule())},
         seed=job.params.seed,
         precision=training.precision,
         device=training.device,

@@ -2,7 +2,7 @@
 
 Nothing is chosen here on anybody's labels but those it trains on; stage validation says what it does on held-out
 blocks and on other training subjects. It writes the head and the encoder that the head is for, which is the
-one of stage encdec when that stays frozen.
+one of stage encdec when that stays frozen; tuned as one they start from it, or from scratch.
 """
 
 from stages import Job, run
@@ -13,7 +13,7 @@ def main(job: Job) -> str:
 
     from geobody.data.crops import CropShards
     from geobody.data.labels import split_labels
-    from geobody.models.encoder_decoder import embed, load_encoder_decoder
+    from geobody.models.encoder_decoder import embed, load_encoder_decoder, new_encoder_decoder
     from geobody.models.pose_batches import Augmentation
     from geobody.models.pose_head import PoseHead, save_pose_head
     from geobody.models.pose_head_training import train_pose_head
@@ -25,8 +25,15 @@ def main(job: Job) -> str:
     labels, held_out = job.params.labels, job.params.held_out
     held_out.require_absent(labels.subjects)
     shards = CropShards.open(job.inputs["crops"])
-    arm = load_encoder_decoder(job.inputs["encdec"])
-    arm.require_crop_size(shards.crop_size_px, job.inputs["encdec"])
+    tuned = settings.kind in ("fine_tuned", "semi_supervised")
+    if tuned and tuning.start == "scratch":
+        size = shards.crop_size_px
+        arm = new_encoder_decoder(
+            arm="scratch", crop_size_px=size, track=training.track, seed=job.params.seed
+        )
+    else:
+        arm = load_encoder_decoder(job.inputs["encdec"])
+        arm.require_crop_size(shards.crop_size_px, job.inputs["encdec"])
     split = split_labels(
         shards.table,
         subjects=labels.subjects,
@@ -37,7 +44,7 @@ def main(job: Job) -> str:
     if settings.kind == "semi_supervised":
         others = sorted(set(held_out.taught(shards.train_subjects)) - set(labels.subjects))
         unlabelled = shards.views(split="train", subjects=others)
-    if settings.kind in ("fine_tuned", "semi_supervised"):
+    if tuned:
         network = tune(
             arm,
             crops=shards,
@@ -45,7 +52,7 @@ def main(job: Job) -> str:
             unlabelled_views=unlabelled,
             recipe=TuningRecipe(
                 schedule=tuning.schedule(),
-                **tuning.beside_schedule(),
+                **tuning.beside_schedule("start"),
                 **job.params.pose_loss.model_dump(),
                 augmentation=Augmentation(**job.params.augmentation.model_dump()),
             ),

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from geobody.config import Dataset, GanPrior, HeldOut, Labels, load_params
+from geobody.config import Controls, Dataset, GanPrior, HeldOut, Labels, load_params
 from geobody.errors import DataError, ParamsError
 from geobody.training.schedule import Schedule
 from geobody.yaml12 import read_yaml
@@ -131,6 +131,13 @@ def test_a_training_gets_its_sections_keys_those_of_the_schedule_as_one(section:
     }  # fmt: skip
     assert not schedule.keys() & params.beside_schedule().keys()
     assert schedule | params.beside_schedule() == params.model_dump()
+
+
+def test_the_ceiling_may_train_for_another_time() -> None:
+    controls = Controls(steps=50, weight_decay=0.1, clip_norm=1.0, warmup_steps=5)
+    assert controls.ceiling_schedule() == controls.schedule()
+    shorter = controls.model_copy(update={"ceiling_steps": 3}).ceiling_schedule()
+    assert (shorter.steps, shorter.warmup_steps) == (3, 2)
 
 
 def test_the_priors_networks_have_rates_of_their_own() -> None:

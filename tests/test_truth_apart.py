@@ -36,7 +36,7 @@ def test_the_truth_is_an_output_of_synth_and_reaches_a_stage_through_the_manifes
 def test_no_training_knows_where_the_data_set_is() -> None:
     manifest = STAGES["index"].inputs["manifest"]
     knowing = {n for n, s in STAGES.items() if manifest in s.inputs.values() or "dataset" in s.sections}
-    assert knowing == KNOWS_THE_ROOT | {"eval"}
+    assert knowing == KNOWS_THE_ROOT | {"eval", "eval_crops"}
 
 
 def test_what_the_trainings_read_is_the_same_bytes_whatever_the_truth_says(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
     states = train_cnns(
         crops=crops,
         rows={name: split.train for name, split in splits.items()},
-        recipe=recipe,
+        recipes=dict.fromkeys(splits, recipe),
         seed=params.seed,
         precision=params.training.precision,
         device=params.training.device,

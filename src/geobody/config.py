@@ -1,7 +1,7 @@
 """The params: one frozen model per section of ``params.yaml``, and what is said of a wrong one."""
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,9 +75,9 @@ class Scheduled(Section):
         """Length, batches and rates, as trainings take them."""
         return Schedule(**self.model_dump(include=SCHEDULE_KEYS))
 
-    def beside_schedule(self) -> dict[str, Any]:
-        """The values of all other keys."""
-        return self.model_dump(exclude=SCHEDULE_KEYS)
+    def beside_schedule(self, *less: str) -> dict[str, Any]:
+        """The values of all other keys, ``less`` those."""
+        return self.model_dump(exclude={*SCHEDULE_KEYS, *less})
 
 
 class Body(Section):
@@ -363,6 +363,8 @@ class PoseHead(Scheduled):
 class Tuning(Scheduled):
     """Training of encoder and pose head as one, for ``pose_head.kind`` fine_tuned and semi_supervised."""
 
+    start: Literal["pretext", "scratch"] = "pretext"
+    """pretext: from the encoder of the stage encdec; scratch: from random weights, whatever encdec learned."""
     steps: Count = 6000
     """Length of the training, all rounds together."""
     batch_size: Annotated[int, Field(ge=2)] = 32
@@ -388,12 +390,19 @@ class Controls(Scheduled):
 
     steps: Count = 2000
     """Length of the training of each of the two CNNs."""
+    ceiling_steps: Count | None = None
+    """Length of the training of the CNN with everybody's labels, where it is another one; null: as long."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images in a step."""
     learning_rate: Positive = 2.5e-3
     """Peak of AdamW's schedule."""
     warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
     """Steps in which the learning rate rises; fewer than ``steps``."""
+
+    def ceiling_schedule(self) -> Schedule:
+        """The schedule of the CNN with everybody's labels."""
+        steps = self.ceiling_steps or self.steps
+        return replace(self.schedule(), steps=steps, warmup_steps=min(self.warmup_steps, steps - 1))
 
 
 class Prior(Section):

@@ -22,13 +22,13 @@ from geobody.config import Crops, load_params
 from geobody.conventions import H36M_JOINTS, H36M_ROOT, MM_PER_M
 from geobody.data.user_crops import WAYS, CropFrom, Request, UserCrop, cut, cut_around
 from geobody.errors import DataError, ParamsError
+from geobody.geometry.axis_angle import to_axis_angle
 from geobody.models.arm import EncoderDecoder, Latent
 from geobody.models.encoder_decoder import load_encoder_decoder
 from geobody.models.folding import fold_batch_norms
 from geobody.models.pose_head import PoseHead, apply_pose_head, load_pose_head
 from geobody.models.regressor import SmplRegressor, apply_regressor, load_regressor
 from geobody.paths import MODELS
-from geobody.predictions import to_axis_angle
 from geobody.recentring import find_roots, heat_places
 
 NETWORKS: Final = ("encoder", "pose_head", "smpl_regressor")

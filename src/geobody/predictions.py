@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from geobody.body.model import BodyModel
 from geobody.conventions import N_BETAS, SMPL_JOINTS
 from geobody.data.crops import CropShards
 from geobody.data.manifest import check_file, read_hashes
 from geobody.errors import DataError
+from geobody.geometry.axis_angle import to_axis_angle, to_matrices
 from geobody.models.controls import load_mean_body, load_mean_pose, predict_cnn
 from geobody.models.pose_head import predict_pose
 from geobody.models.regressor import posed_bodies, predict_body
@@ -192,18 +192,3 @@ def read_truth(path: Path | None, shards: CropShards, rows: NDArray[np.int64]) -
     rotations = to_matrices(pose[lines])
     rotations[:, 0] = shards.table["R_world_to_crop"][rows] @ rotations[:, 0]
     return {"theta_true": to_axis_angle(rotations), "betas_true": betas[lines]}
-
-
-def to_matrices(theta: NDArray) -> NDArray[np.float64]:
-    """Rotation matrices (N,24,3,3) of axis-angle values (N,72) in radians."""
-    return (
-        Rotation.from_rotvec(theta.reshape(-1, 3).astype(np.float64))
-        .as_matrix()
-        .reshape(len(theta), -1, 3, 3)
-    )
-
-
-def to_axis_angle(rotations: NDArray) -> NDArray[np.float32]:
-    """Axis-angle values (N,72), radians, of rotation matrices (N,24,3,3)."""
-    vectors = Rotation.from_matrix(rotations.reshape(-1, 3, 3).astype(np.float64)).as_rotvec()
-    return vectors.reshape(len(rotations), -1).astype(np.float32)

@@ -215,9 +215,10 @@ def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, t
         schedule=replace(PLAIN.schedule, steps=2),
         augmentation=replace(PLAIN.augmentation, mirror=True),
     )
+    longer = replace(recipe, schedule=replace(recipe.schedule, steps=3))
     states = train_cnns(
-        crops=crops, rows=rows, recipe=recipe, seed=0, precision="32-true", device="cpu",
-        scratch=tmp_path / "scratch", curves=tmp_path / "curves.csv",
+        crops=crops, rows=rows, recipes={"cnn_s1": recipe, "cnn_all": longer},
+        seed=0, precision="32-true", device="cpu", scratch=tmp_path / "scratch", curves=tmp_path / "curves.csv",
     )  # fmt: skip
     alone = train(crops, tmp_path / "alone", rows["cnn_s1"], recipe).state_dict()
     for name, value in alone.items():
@@ -225,7 +226,7 @@ def test_both_networks_are_trained_side_by_side_as_they_are_alone(crops: Path, t
     assert not torch.equal(*(state["points.slope"] for state in states.values()))
     curves = (tmp_path / "curves.csv").read_text().splitlines()
     assert curves[0] == "network,step,total,heat,mpjpe_17_mm"
-    assert [line.split(",")[:2] for line in curves[1:]] == [["cnn_s1", "2"], ["cnn_all", "2"]]
+    assert [line.split(",")[:2] for line in curves[1:]] == [["cnn_s1", "2"], ["cnn_all", "3"]]
 
 
 def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp_path: Path) -> None:
@@ -236,7 +237,8 @@ def test_a_users_error_in_a_process_of_its_own_reaches_the_user(crops: Path, tmp
         DataError, match=r"cnn_s1\.safetensors: is not a readable safetensors file; delete it"
     ):
         train_cnns(
-            crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)), recipe=PLAIN,
+            crops=crops, rows=dict.fromkeys(("cnn_s1", "cnn_all"), np.arange(4)),
+            recipes=dict.fromkeys(("cnn_s1", "cnn_all"), PLAIN),
             seed=0, precision="32-true", device="cpu", scratch=tmp_path, curves=tmp_path / "curves.csv",
         )  # fmt: skip
 
@@ -322,8 +324,7 @@ def test_the_stage_reports_training_and_held_out_errors_and_nothing_of_the_test_
         "prior_poses": tmp_path / "prior_poses",
         "body": write_capsule_body(tmp_path / "body.npz"),
     }
-    job = Job("controls", ParamsView(sections), inputs, outputs)
-    job.__dict__["scratch"] = tmp_path / "scratch"
+    job = Job("controls", ParamsView(sections), inputs, outputs, helper_scratch=tmp_path / "scratch")
     page.main(job)
     shards = CropShards.open(crops)
     metrics = validate_controls(

@@ -23,8 +23,13 @@ def play(folder: Path, crops: Path, *, arm: str = "rhodin") -> tuple[dict[str, b
     settings = Encdec.model_validate({"arm": arm, "steps": 2, "batch_size": 8, "warmup_steps": 0})
     sections = {"encdec": settings, "held_out": HeldOut(), "training": Training(threads=1)}
     outputs = {name: folder / file for name, file in {"model": "m.safetensors", "curves": "c.csv"}.items()}
-    job = Job("encdec", ParamsView({**sections, "seed": 0}), {"crops": crops}, outputs)
-    job.__dict__["scratch"] = folder / "scratch"
+    job = Job(
+        "encdec",
+        ParamsView({**sections, "seed": 0}),
+        {"crops": crops},
+        outputs,
+        helper_scratch=folder / "scratch",
+    )
     page.main(job)
     figure = folder / "f.png"
     report = validate_encoder_decoder(

@@ -12,7 +12,7 @@ from geobody.config import Augmentation, HeldOut, Labels, ParamsView, PoseHead, 
 from geobody.data.crops import CropShards
 from geobody.data.labels import split_labels
 from geobody.errors import DataError
-from geobody.models.encoder_decoder import embed, load_encoder_decoder, make_encoder_decoder
+from geobody.models.encoder_decoder import embed, load_encoder_decoder, new_encoder_decoder
 from geobody.models.pose_head import (
     KINDS,
     EquivariantPoseHead,
@@ -215,16 +215,14 @@ def test_embeddings_of_another_size_are_refused(tmp_path: Path) -> None:
         predict_pose(tmp_path / "whole.safetensors", np.zeros((2, 9, 3), np.float32))
 
 
-@pytest.mark.parametrize("kind", ["equivariant", "fine_tuned", "semi_supervised"])
-def test_the_stage_writes_a_head_and_the_encoder_that_it_is_for(kind: str, tmp_path: Path) -> None:
-    crops = write_fake_shards(tmp_path / "crops", frames=3)
-    shards = CropShards.open(crops)
-    torch.manual_seed(0)
-    arm = make_encoder_decoder(arm="rhodin", crop_size_px=32, track="rgb")
-    save_weights(tmp_path / "encdec.safetensors", arm, arm.config)
+def job_of(folder: Path, *, arm: str, kind: str, start: str = "pretext") -> Job:
+    """The stage's work in ``folder``: fake crops, and an ``arm`` as the stage encdec would leave it untrained."""
+    crops = write_fake_shards(folder / "crops", frames=3)
+    network = new_encoder_decoder(arm=arm, crop_size_px=32, track="rgb", seed=0)
+    save_weights(folder / "encdec.safetensors", network, network.config)
     sections = {
         "pose_head": PoseHead(kind=kind),
-        "tuning": Tuning(steps=6, batch_size=8, warmup_steps=1),
+        "tuning": Tuning(start=start, steps=6, batch_size=8, warmup_steps=1),
         "augmentation": Augmentation(),
         "pose_loss": PoseLoss(),
         "labels": Labels(),
@@ -233,10 +231,27 @@ def test_the_stage_writes_a_head_and_the_encoder_that_it_is_for(kind: str, tmp_p
         "training": Training(threads=1),
     }
     names = {"model": "model.safetensors", "encoder": "encoder.safetensors", "curves": "curves.csv"}
-    outputs = {name: tmp_path / file for name, file in names.items()}
-    inputs = {"encdec": tmp_path / "encdec.safetensors", "crops": crops}
-    job = Job("pose_head", ParamsView(sections), inputs, outputs)
-    job.__dict__["scratch"] = tmp_path / "scratch"
+    outputs = {name: folder / file for name, file in names.items()}
+    inputs = {"encdec": folder / "encdec.safetensors", "crops": crops}
+    return Job("pose_head", ParamsView(sections), inputs, outputs, helper_scratch=folder / "scratch")
+
+
+def test_from_scratch_it_makes_no_difference_what_encdec_learned(tmp_path: Path) -> None:
+    written = []
+    for arm, start in (("rhodin", "scratch"), ("scratch", "pretext"), ("rhodin", "pretext")):
+        folder = tmp_path / f"{arm}_{start}"
+        folder.mkdir()
+        job = job_of(folder, arm=arm, kind="fine_tuned", start=start)
+        page.main(job)
+        written.append(job.outputs["encoder"].read_bytes())
+    assert written[0] == written[1] != written[2]
+
+
+@pytest.mark.parametrize("kind", ["equivariant", "fine_tuned", "semi_supervised"])
+def test_the_stage_writes_a_head_and_the_encoder_that_it_is_for(kind: str, tmp_path: Path) -> None:
+    job = job_of(tmp_path, arm="rhodin", kind=kind)
+    inputs, outputs = job.inputs, job.outputs
+    shards = CropShards.open(inputs["crops"])
     said = page.main(job)
     assert said.startswith(f"{kind} from 16 labelled images")
     assert ("72 unlabelled" in said) == (kind == "semi_supervised")  # of subjects 5, 6 and 7

@@ -27,15 +27,18 @@ PRETEXTS = ("thesis", "rhodin", "explicit", "sync", "rhodin+sync", "explicit+syn
 def run(part: str) -> None:
     """Runs the experiments of a part that have no result on this data set yet.
 
-    First the controls, which train on two cores, then the arms, which find the controls in the run cache.
+    First the controls, the two CNNs of a stage side by side, then the arms, which find them in the run cache.
     """
     wanted = rows.experiments(part)
     missing = _unfinished(wanted)
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
-    alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in missing}
+    controlled = [e for e in missing if "cnn_s1" in e.controls]
+    alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in controlled}
     known = collect.references(ROOT)
-    for jobs, chosen, targets in ((1, list(alike.values()), ["controls"]), (rows.jobs_of(part), missing, [])):
+    jobs = rows.jobs_of(part)
+    pairs = 1 if any("cnn_all" in e.controls for e in controlled) else jobs
+    for at_once, chosen, targets in ((pairs, list(alike.values()), ["controls"]), (jobs, missing, [])):
         for e in chosen:
             params = rows.of_controls(e.params) if targets else e.params
             name = f"{e.name}-controls" if targets else e.name
@@ -43,7 +46,7 @@ def run(part: str) -> None:
                 _dvc("exp", "remove", name)  # of another data set, or the controls of an earlier run
             _dvc("exp", "run", "--queue", "--name", name, *rows.overrides(params), *targets)
         if chosen:
-            _dvc("exp", "run", "--run-all", "--jobs", str(jobs))
+            _dvc("exp", "run", "--run-all", "--jobs", str(at_once))
     read_back(part)
     if left := [e.name for e in _unfinished(wanted)]:
         raise SystemExit(

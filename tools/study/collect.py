@@ -30,7 +30,6 @@ BODY_COLUMNS: Final = (
 )  # fmt: skip
 KEY: Final = COLUMNS[:7]
 BODY_KEY: Final = BODY_COLUMNS[:4]
-CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
 HEAD: Final = "pose head"
 Row = dict[str, Any]
 
@@ -102,7 +101,7 @@ def rows_of(
         "core_minutes": round(cost / 60, 1),
         **_errors(repository, reference, experiment, HEAD),
     }
-    for name in CONTROLS:
+    for name in experiment.controls:
         steps = 0 if name == "mean_pose" else params["controls"]["steps"]
         yield {
             **common,

@@ -7,9 +7,9 @@ from statistics import fmean
 from typing import Final
 
 from geobody.yaml12 import read_yaml
-from tools.study.collect import CONTROLS, read
+from tools.study.collect import read
 from tools.study.figure import FIGURE, draw
-from tools.study.rows import FILES
+from tools.study.rows import CONTROLS, FILES
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "study.md"
 HEAD: Final = (

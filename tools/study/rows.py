@@ -14,6 +14,9 @@ FILES: Final = tuple(Path(__file__).with_name(name) for name in ("arms.yaml", "a
 """Arms and controls by their poses, and choices of the regressor by its bodies."""
 
 
+CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One run of the pipeline: an arm of a part of the study, with a seed and what the part varies."""
@@ -25,6 +28,8 @@ class Experiment:
     held_out: tuple[int, ...]
     params: Mapping[str, Any]
     """Dotted name -> value, of everything that differs from params.yaml."""
+    controls: tuple[str, ...] = CONTROLS
+    """Controls that are read beside the arm."""
 
     @property
     def name(self) -> str:
@@ -76,11 +81,12 @@ def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
         raise ValueError(f"{rows}: parts.{part} names {unknown[0]}, which arms does not define")
     held_out = tuple(settings.get("held_out", ()))
     vary = settings.get("vary", {})
+    controls = tuple(settings.get("controls", CONTROLS))
     found = []
     for seed, values, arm in product(settings["seeds"], product(*vary.values()), settings["arms"]):
         varied = dict(zip(vary, values, strict=True))
-        params = {**study["common"], **arms[arm], **varied, "seed": seed}
+        params = {**study["common"], **arms[arm], **settings.get("set", {}), **varied, "seed": seed}
         if held_out:
             params["held_out.subjects"] = list(held_out)
-        found.append(Experiment(part, arm, seed, varied, held_out, params))
+        found.append(Experiment(part, arm, seed, varied, held_out, params, controls))
     return found

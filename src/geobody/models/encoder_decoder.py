@@ -20,6 +20,7 @@ from geobody.models.tracks import require_track
 from geobody.models.view_synthesis import ViewSynthesis
 from geobody.progress import progress
 from geobody.training.checkpoint import load_weights
+from geobody.training.determinism import seeded
 
 ARMS: dict[str, type[EncoderDecoder]] = {
     kind.arm: kind
@@ -34,6 +35,13 @@ def make_encoder_decoder(*, arm: str, crop_size_px: int, track: str) -> EncoderD
         raise ParamsError(f"params.yaml: encdec.arm: value {arm!r}: one of {', '.join(ARMS)}")
     network = ARMS[arm](crop_size_px=crop_size_px, track=require_track(track))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def new_encoder_decoder(*, arm: str, crop_size_px: int, track: str, seed: int) -> EncoderDecoder:
+    """The arm as ``seed`` makes it, before any training, frozen, in eval mode."""
+    with seeded(seed, "encdec"):
+        network = make_encoder_decoder(arm=arm, crop_size_px=crop_size_px, track=track)
+    return network.eval().requires_grad_(False)
 
 
 def load_encoder_decoder(path: Path) -> EncoderDecoder:

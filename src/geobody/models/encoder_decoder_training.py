@@ -32,9 +32,9 @@ from geobody.data.mirroring import mirror_images
 from geobody.errors import DataError
 from geobody.losses import FeatureLoss, make_feature_loss
 from geobody.models.arm import EncoderDecoder, Lesson, LossWeights, Views
-from geobody.models.encoder_decoder import load_views, make_encoder_decoder
+from geobody.models.encoder_decoder import load_views, new_encoder_decoder
 from geobody.training.curves import HEADER_KEY
-from geobody.training.determinism import make_fabric, seeded
+from geobody.training.determinism import make_fabric
 from geobody.training.loop import TOTAL, Batch, RowSampler, fit
 from geobody.training.schedule import Schedule
 
@@ -149,12 +149,12 @@ def train_encoder_decoder(
     if not len(views) or views.shape[1] < 2:
         raise DataError("data/crops", "holds no instant of two views", "take more cameras into the data set")
     losses = make_feature_loss(feature_loss, weights=feature_weights)
-    with seeded(seed, "encdec"):
-        network = make_encoder_decoder(arm=arm, crop_size_px=crops.crop_size_px, track=track)
+    network = new_encoder_decoder(arm=arm, crop_size_px=crops.crop_size_px, track=track, seed=seed)
     if not network.trained:
         curves.parent.mkdir(parents=True, exist_ok=True)
         curves.write_text(f"{HEADER_KEY},{TOTAL}\n")
-        return network.eval().requires_grad_(False)
+        return network
+    network.requires_grad_(True)
     recipe = recipe_of(network, recipe)
     quadruples = Quadruples.of(crops, views, appearance_from=recipe.appearance_from)
 

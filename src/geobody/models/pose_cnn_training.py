@@ -82,24 +82,22 @@ def train_cnns(
     *,
     crops: Path,
     rows: Mapping[str, np.ndarray],
-    recipe: CnnRecipe,
+    recipes: Mapping[str, CnnRecipe],
     seed: int,
     precision: str,
     device: str,
     scratch: Path,
     curves: Path,
 ) -> dict[str, dict[str, Tensor]]:
-    """State dicts by name of one CNN for each entry of ``rows``, trained side by side.
+    """State dicts by name of one CNN for each entry of ``rows`` and ``recipes``, trained side by side.
 
     One process of one thread for each: on small images that uses two cores better than two threads
     do. ``curves`` gets the rows of all, with a first column ``network``.
     """
     files = {name: scratch / name / "curves.csv" for name in rows}
     train = partial(
-        _train_named, rows=rows, curves=files, scratch=scratch,
-        settings={
-            "crops": crops, "recipe": recipe, "seed": seed, "precision": precision, "device": device, "threads": 1
-        },
+        _train_named, rows=rows, recipes=recipes, curves=files, scratch=scratch,
+        settings={"crops": crops, "seed": seed, "precision": precision, "device": device, "threads": 1},
     )  # fmt: skip
     states = list(in_parallel(train, rows, total=len(rows), desc="control CNNs", jobs=len(rows)))
     merge_curves(files, curves, column="network")
@@ -110,8 +108,16 @@ def _train_named(
     name: str,
     *,
     rows: Mapping[str, np.ndarray],
+    recipes: Mapping[str, CnnRecipe],
     curves: Mapping[str, Path],
     scratch: Path,
     settings: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    return train_cnn(name=name, rows=rows[name], scratch=scratch / name, curves=curves[name], **settings)
+    return train_cnn(
+        name=name,
+        rows=rows[name],
+        recipe=recipes[name],
+        scratch=scratch / name,
+        curves=curves[name],
+        **settings,
+    )
