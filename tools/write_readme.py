@@ -34,7 +34,7 @@ def poses() -> str:
     rows = [
         ("mean pose of S1", metrics["controls"]["mean_pose"]),
         ("CNN, S1's labels, from scratch", metrics["controls"]["cnn_s1"]),
-        ("**representation + head, S1's labels**", metrics["pose"]),
+        ("**encoder + head, S1's labels and unlabelled views**", metrics["pose"]),
         ("body (SMPL regressor), S1's labels", metrics["smpl"]),
         ("CNN, labels of all five training subjects", metrics["controls"]["cnn_all"]),
     ]
@@ -47,12 +47,14 @@ def poses() -> str:
     params = load_params(ROOT / "params.yaml")
     sections = (params.encdec, params.tuning, params.controls)
     drawn, tuned, trained = (f"{p.steps:,} steps of {p.batch_size} images" for p in sections)
-    head = f"{tuned} ({params.pose_head.kind.replace('_', '-')} tuning of encoder and head)"
+    start = "from scratch" if params.tuning.start == "scratch" else "after the pretext"
+    head = f"{tuned} (encoder and head as one, {params.pose_head.kind.replace('_', '-')}, {start})"
     if params.pose_head.kind not in ("fine_tuned", "semi_supervised"):
         head = f"{params.pose_head.steps:,} steps (head, {params.pose_head.kind})"
     lines += [
         "",
-        f"Trained for {drawn} (encoder-decoder, no labels), {head}, and {trained} (each CNN, from scratch).",
+        f"Trained for {head} and {trained} (each CNN, from scratch). The encoder-decoder that draws novel views: "
+        f"{drawn}, no labels.",
     ]
     return "\n".join(lines)
 
