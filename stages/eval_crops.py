@@ -15,7 +15,7 @@ def main(job: Job) -> str:
 
     from geobody.body.model import BodyModel
     from geobody.box_crops import boxed_images
-    from geobody.box_errors import WAYS, BoxErrors
+    from geobody.box_errors import PLACED_BY, BoxErrors
     from geobody.data.index import Index
     from geobody.errors import DataError
     from geobody.models.encoder_decoder import load_encoder_decoder
@@ -45,6 +45,7 @@ def main(job: Job) -> str:
             centred_on=crops.centre,
         ),
         off=settings.box_off,
+        expected=len(rows),
     )
     images = boxed_images(
         index,
@@ -59,7 +60,7 @@ def main(job: Job) -> str:
     metrics = errors.metrics()
     write_json(job.outputs["metrics"], metrics)
     errors.draw(job.outputs["figure"])
-    heads = ", ".join(f"{way} {metrics[way]['pose']['n_mpjpe_17_mm']:.0f}" for way in WAYS)
+    heads = ", ".join(f"{way} {metrics[way]['pose']['n_mpjpe_17_mm']:.0f}" for way in PLACED_BY)
     return f"{metrics['images']} test images; N-MPJPE of the pose head in mm by crop: {heads}"
 
 

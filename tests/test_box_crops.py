@@ -8,13 +8,14 @@ import pyarrow as pa
 import pytest
 
 from geobody.box_crops import BoxedImage, box_of, box_off, boxed_images
-from geobody.box_errors import FIRST, WAYS, BoxErrors
+from geobody.box_errors import FIRST, PLACED_BY, BoxErrors
 from geobody.data.backgrounds import write_backgrounds
 from geobody.data.index import Index, build_index
 from geobody.errors import DataError
 from geobody.geometry.cameras import Camera
 from geobody.predict import Predictor
 from h36m_tree import camera_of, opencv_project, poses, write_tree
+from knowing import knowing
 from small_models import room, write_models
 
 
@@ -103,18 +104,23 @@ def standing(name: str, *, x_mm: float) -> BoxedImage:
 
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return Predictor.open(write_models(tmp_path_factory.mktemp("models")))
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def predictor(models: Path) -> Predictor:
+    return Predictor.open(models)
 
 
 def test_errors_are_those_of_the_crops(predictor: Predictor, tmp_path: Path) -> None:
     images = [standing("left", x_mm=-300), standing("right", x_mm=200), standing("middle", x_mm=0)]
-    errors = BoxErrors(predictor, off=0.1)
+    errors = BoxErrors(predictor, off=0.1, expected=3)
     for boxed in images:
         errors.add(boxed)
     metrics = errors.metrics()
     assert metrics["images"] == 3
-    assert set(metrics) == {"images", *WAYS, f"box{FIRST}", f"box_off{FIRST}"}
+    assert set(metrics) == {"images", *PLACED_BY, f"box{FIRST}", f"box_off{FIRST}"}
     found = predictor.predict_requests([boxed.request(boxed.box) for boxed in images])
     true = np.array([boxed.joints_mm - boxed.root_mm for boxed in images])
     expected = np.linalg.norm(found.joints_mm - true, axis=-1).mean()
@@ -127,6 +133,21 @@ def test_errors_are_those_of_the_crops(predictor: Predictor, tmp_path: Path) -> 
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] > 3 * 128
 
 
+def test_crops_that_are_cut_anew_are_told_from_first_ones(predictor: Predictor, models: Path) -> None:
+    boxed = standing("right", x_mm=200)
+    relative = boxed.joints_mm - boxed.root_mm
+    sighted = knowing(models, joints_mm=relative, root_mm=boxed.root_mm)
+    errors = BoxErrors(sighted, off=0.1, expected=1)
+    errors.add(boxed)
+    metrics = errors.metrics()
+    for way in ("box", "box_off"):
+        first, again = metrics[way + FIRST], metrics[way]
+        assert (first["root_found_pct"], again["root_found_pct"]) == (0, 100)
+        assert again["depth_pct"] < first["depth_pct"] / 5
+        assert again["beside_px"] < max(first["beside_px"] / 5, 0.1)
+        assert again["pose"]["mpjpe_17_mm"] < first["pose"]["mpjpe_17_mm"] / 5
+
+
 def test_no_image_is_an_error(predictor: Predictor) -> None:
     with pytest.raises(DataError, match="no test image shows anybody"):
-        BoxErrors(predictor, off=0.1).metrics()
+        BoxErrors(predictor, off=0.1, expected=3).metrics()

@@ -1,20 +1,19 @@
 """Roots from joints in space and in the picture; and crops that are cut anew around them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from geobody.data.user_crops import Request, UserCrop
-from geobody.models.arm import N_APPEARANCE, N_POINTS, Latent
-from geobody.models.point_fields import cell_centres
-from geobody.predict import Predictor
+from geobody.data.user_crops import Request
+from geobody.geometry.cameras import Camera
+from geobody.models.arm import Latent
+from geobody.predict import RECENTRINGS, Predictor
 from geobody.recentring import find_roots, heat_places
+from knowing import FOCAL, Knowing, knowing, seen_at
 from small_models import SIZE, room, write_models
-
-FOCAL = 2.25
-"""Of a crop's camera 4.5 m away, in sides of the crop."""
 
 
 def people(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,11 +22,6 @@ def people(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     joints = rng.normal(0, [200, 400, 200], (count, 17, 3))
     joints[:, 0] = 0
     return joints, rng.normal([0, 0, 4500], [150, 150, 400], (count, 3))
-
-
-def seen_at(placed_mm: np.ndarray, focal: float = FOCAL) -> np.ndarray:
-    """x and y in [-1,1] from edge to edge of points (...,3) in the crop's frame."""
-    return 2 * focal * placed_mm[..., :2] / placed_mm[..., 2:]
 
 
 def test_the_root_is_where_joints_project_onto_their_places() -> None:
@@ -42,7 +36,7 @@ def test_a_wrong_place_moves_the_root_little_and_is_said_by_the_misfit() -> None
     places = seen_at(joints + roots[:, None])
     places[:, 3, 0] += 0.2  # a tenth of a side, one joint of 17
     found = find_roots(joints, places, focal=[FOCAL] * 20, depth_mm=[4500] * 20)
-    assert np.linalg.norm(found.places_mm - roots, axis=1)[:, None].max() < 400
+    assert np.linalg.norm(found.places_mm - roots, axis=1).max() < 200
     assert found.found.all()
     np.testing.assert_allclose(found.misfit, 0.1 / np.sqrt(17), rtol=0.2)
 
@@ -78,58 +72,92 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(tmp_path_factory.mktemp("models"))
 
 
-class Knowing(Predictor):
-    """Its networks see in any crop where the joints are that it was told of."""
-
-    joints_mm: np.ndarray
-    root_mm: np.ndarray
-
-    def _encode(self, crops: list[UserCrop]) -> Latent:
-        heat = torch.zeros(len(crops), N_POINTS, 64 * 64)
-        points = torch.zeros(len(crops), N_POINTS, 3)
-        for i, crop in enumerate(crops):
-            R = crop.virtual.R_cam_to_crop
-            placed = (self.joints_mm + self.root_mm) @ R.T
-            places = seen_at(placed, crop.virtual.focal_px / crop.virtual.crop_size_px)
-            away = torch.cdist(torch.from_numpy(places).float(), cell_centres(64))
-            heat[i, :17] = -400 * away.square()
-            points[i, :17] = torch.from_numpy(self.joints_mm @ R.T).float()
-        return Latent(points, torch.zeros(len(crops), N_APPEARANCE), heat)
+CAMERAS = {
+    "assumed": None,
+    "bent": Camera(
+        R_world_to_cam=np.eye(3), centre_world_mm=np.zeros(3), focal_px=np.array([300.0, 330.0]),
+        principal_px=np.array([104.0, 92.0]), width_px=200, height_px=200,
+        distortion=np.array([-0.2, 0.2, 0.0, 0.002, -0.001]),
+    ),
+}  # fmt: skip
+PERSON = people(1)[0][0] / 2
+ROOT_MM = np.array([300.0, 100.0, 5000.0])
+BOX = (80.0, 60.0, 60.0, 80.0)
+"""Around the person, but not about the middle of it."""
 
 
-class Reading(torch.nn.Module):
-    """A pose head that takes the first points for the joints, in mm."""
-
-    def forward(self, points: torch.Tensor) -> torch.Tensor:
-        return points[:, :17]
-
-
-@pytest.mark.parametrize("way", ["box", "mask", "whole"])
-def test_crops_are_cut_anew_around_the_root(models: Path, way: str) -> None:
-    opened = Predictor.open(models)
-    predictor = Knowing(
-        network=opened.network, head=Reading(), regressor=opened.regressor, body=opened.body, mask_box_mm=1600.0
-    )  # fmt: skip
-    joints, _ = people(1)
-    predictor.joints_mm, predictor.root_mm = joints[0] / 2, np.array([300.0, 100.0, 5000.0])
-    image = room(200, 200)
+def request(way: str, camera: str = "assumed") -> Request:
+    """An image with a box and a mask that hold the person's root."""
     mask = np.zeros((200, 200), bool)
-    mask[60:150, 80:130] = True
-    request = Request(image=image, name="x", way=way, box=(80, 60, 50, 90), mask=mask, focal_px=300.0)  # type: ignore[arg-type]
-    (first,) = predictor.crops_of([request])
-    (again,) = predictor.recentred([request], [first])
-    if way == "whole":
-        assert again is first
-        return
-    assert np.linalg.norm(first.root_mm - predictor.root_mm) > 400
-    assert np.linalg.norm(again.root_mm - predictor.root_mm) < 50
+    mask[60:140, 80:140] = True
+    known = CAMERAS[camera]
+    return Request(
+        image=room(200, 200), name="x", way=way, box=BOX, mask=mask, camera=known,  # type: ignore[arg-type]
+        focal_px=None if known else 300.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("way", ["box", "mask"])
+def test_crops_are_cut_anew_around_the_root(models: Path, way: str, camera: str) -> None:
+    predictor = knowing(models, joints_mm=PERSON, root_mm=ROOT_MM)
+    asked = [request(way, camera)]
+    (first,) = predictor.crops_of(asked)
+    (again,) = predictor.recentred(asked, [first])
+    assert predictor.encoded == RECENTRINGS
+    before, after = (np.linalg.norm(crop.root_mm - ROOT_MM) for crop in (first, again))
+    assert before > 400
+    assert after < before / 10
+    assert again.root_found and not first.root_found
     assert again.image.shape == (SIZE, SIZE, 3) and not np.array_equal(again.image, first.image)
     assert again.mask is not None and first.mask is not None
     assert np.abs(again.mask.astype(int) - first.mask).max() > 100  # it is cut with the image
 
 
+def test_each_cut_comes_nearer(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distances = []
+    for times in range(3):
+        monkeypatch.setattr("geobody.predict.RECENTRINGS", times)
+        predictor = knowing(models, joints_mm=PERSON, root_mm=ROOT_MM)
+        (crop,) = predictor.recentred([request("box")], predictor.crops_of([request("box")]))
+        distances.append(np.linalg.norm(crop.root_mm - ROOT_MM))
+    assert distances[0] > 3 * distances[1] > 9 * distances[2]
+
+
+def test_of_many_images_those_are_cut_anew_whose_box_holds_the_root(models: Path) -> None:
+    predictor = knowing(models, joints_mm=PERSON, root_mm=ROOT_MM)
+    asked = [
+        request("box"),
+        replace(request("box"), box=(0.0, 60.0, 60.0, 100.0)),  # around somebody else
+        request("whole"),
+        replace(request("mask"), mask=np.eye(200, dtype=bool)),
+        request("mask"),
+    ]
+    first = predictor.crops_of(asked)
+    again = predictor.recentred(asked, first)
+    assert [crop.root_found for crop in again] == [True, False, False, True, True]
+    assert [crop is before for crop, before in zip(again, first, strict=True)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_networks_of_other_crops_and_without_heat_keep_theirs(models: Path) -> None:
+    asked = [request("mask")]
+    masked = knowing(models, joints_mm=PERSON, root_mm=ROOT_MM, centred_on="mask")
+    first = masked.crops_of(asked)
+    assert masked.recentred(asked, first) == first
+    cold = knowing(models, joints_mm=PERSON, root_mm=ROOT_MM)
+    cold._encode = lambda crops: Latent(*Knowing._encode(cold, crops)[:2])  # type: ignore[method-assign]
+    first = cold.crops_of(asked)
+    assert cold.recentred(asked, first) == first
+
+
 def test_networks_that_find_no_joints_keep_their_crops(models: Path) -> None:
     predictor = Predictor.open(models)  # random weights: their heat maps tell nothing
-    request = Request(image=room(90, 70), name="x", way="box", box=(30, 20, 20, 40))
-    first = predictor.crops_of([request])
-    assert predictor.recentred([request], first) == first
+    asked = [Request(image=room(90, 70), name="x", way="box", box=(30, 20, 20, 40))]
+    first = predictor.crops_of(asked)
+    assert predictor.recentred(asked, first) == first

@@ -3,9 +3,11 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
 
@@ -106,8 +108,8 @@ def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
         seconds = pretext * costs[f"pretext {arm['encdec.arm']}"] if pretext else 0.0
         seconds += arm.get("tuning.steps", 0) * costs["pose network"]
         seconds += instants * costs["fits"] * (arm["pose_head.kind"] == "semi_supervised")
-        if name == "rhodin_of_equal_samples":
-            assert arm["encdec.steps"] == study["arms"]["thesis"]["encdec.steps"]
+        if other := study["equal_samples"].get(name):
+            assert arm["encdec.steps"] == study["arms"][other]["encdec.steps"]
             assert seconds / 60 < study["core_minutes"]
         else:
             assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06), name
@@ -287,6 +289,12 @@ def test_rows_of_bodies_are_told_apart_by_their_own_columns(tmp_path: Path) -> N
     assert [(r["arm"], r["steps"]) for r in found] == [("a", "2"), ("b", "1")]
 
 
+def test_fewer_labels_are_drawn_without_the_ceiling_of_another_part(tmp_path: Path) -> None:
+    row = {"part": "labels", "fraction": "0.1", "n_mpjpe_17_mm": "90", "p_mpjpe_17_mm": "80"}
+    figure.draw([row | {"arm": arm} for arm in ("rhodin", "cnn_s1")], tmp_path / "labels.png")
+    assert (tmp_path / "labels.png").stat().st_size > 3000
+
+
 def test_errors_are_drawn_against_labels_once_there_are_any(tmp_path: Path) -> None:
     def row(part: str, arm: str, fraction: float, error: float) -> dict[str, str]:
         return {
@@ -332,7 +340,28 @@ def test_the_strip_shows_the_median_of_those_who_face_away(tmp_path: Path) -> No
     assert (tmp_path / "strip.png").stat().st_size > 5000
 
 
-def test_without_the_bodies_there_is_no_strip(tmp_path: Path) -> None:
+def test_the_strip_reads_the_bodies_of_each_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(tmp_path, **{"body.model": "body.npz"})
+    write_capsule_body(tmp_path / "body.npz")
+    crops = CropShards.open(write_fake_shards(tmp_path / "data/crops", crop_size_px=32, frames=2))
+    for arm, off in (("default", 10), ("prior_off", 80)):
+        bodies = bodies_of(np.random.default_rng(0), crops, off_deg=off)
+        columns = {name: pa.array(bodies.columns[name].tolist()) for name in strip.COLUMNS}
+        pq.write_table(pa.table(columns), tmp_path / f"{arm}.parquet")
+
+    def opened(path: str, *, repo: str, rev: str, mode: str) -> BinaryIO:
+        assert (path, repo, mode) == (strip.PREDICTIONS, str(tmp_path), "rb")
+        return (tmp_path / f"{rev}.parquet").open("rb")
+
+    monkeypatch.setattr("dvc.api.open", opened)
+    assert strip.draw(tmp_path, {"default": "default", "prior_off": "prior_off"})
+    assert (tmp_path / strip.FIGURE).stat().st_size > 5000
+    assert not strip.draw(tmp_path, {"default": "default", "thesis": "not in the cache"})
+
+
+def test_without_a_repository_there_is_no_strip(tmp_path: Path) -> None:
     write_params(tmp_path)
     assert not strip.draw(tmp_path, {"default": "HEAD"})
     assert not (tmp_path / strip.FIGURE).exists()

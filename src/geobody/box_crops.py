@@ -13,11 +13,8 @@ from geobody.data.backgrounds import read_background
 from geobody.data.difference import difference_mask
 from geobody.data.h36m import read_image, read_mask
 from geobody.data.index import Index
-from geobody.data.user_crops import Request
+from geobody.data.user_crops import Box, Request
 from geobody.geometry.cameras import Camera
-
-Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,8 @@ class BoxedImage:
 
     def request(self, box: Box) -> Request:
         """What asks for a crop by ``box``. No mask of the data set is in it."""
-        return Request(
-            image=self.image, name=self.name, way="box", box=box, mask=self.difference, camera=self.camera
-        )
+        mask = self.difference if self.difference.any() else None
+        return Request(image=self.image, name=self.name, way="box", box=box, mask=mask, camera=self.camera)
 
 
 def boxed_images(
@@ -53,9 +49,11 @@ def boxed_images(
     threshold: float,
     noise_factor: float,
 ) -> Iterator[BoxedImage]:
-    """The images ``rows`` (N,) of the index, one after another, but those that show nobody.
+    """The images ``rows`` (N,) of the index, one after another, but those whose mask shows nobody.
 
-    ``threshold`` and ``noise_factor`` as of `difference_mask`. Raises DataError for a file that is missing or broken.
+    ``threshold`` and ``noise_factor`` as of `difference_mask`, which sees the whole image here and a crop in the stage
+    crops: on the track ``masked`` what the networks see differs a little from the pipeline's crops. Raises DataError
+    for a file that is missing or broken.
     """
     columns = {
         name: index.column(name)[rows]
@@ -71,7 +69,7 @@ def boxed_images(
         )
         difference = difference_mask(image, background, threshold=threshold, noise_factor=noise_factor)
         shown = read_mask(root / row["mask"], **size) if index.has_masks else difference
-        if not (shown.any() and difference.any()):
+        if not shown.any():
             continue
         yield BoxedImage(
             name=str(row["key"]),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geobody.box_crops import BoxedImage, box_off
-from geobody.conventions import CROP_SIDE_MM
+from geobody.conventions import CROP_SIDE_MM, H36M_ROOT
 from geobody.data.crop_figure import draw_skeleton
 from geobody.data.user_crops import cut_around
 from geobody.errors import DataError
@@ -17,7 +17,7 @@ from geobody.predict import BATCH, Prediction, Predictor
 from geobody.report.contact_sheet import contact_sheet, write_sheet
 from geobody.report.pose_report import pose_report
 
-WAYS: Final = ("root", "box", "box_off")
+PLACED_BY: Final = ("root", "box", "box_off")
 FIRST: Final = "_first_cut"
 """Ends the names of crops by a box that were not cut anew."""
 FIGURE_IMAGES: Final = 8
@@ -27,13 +27,15 @@ PICTURE_PX: Final = 128
 class BoxErrors:
     """Collects `BoxedImage`s, predicts them in batches by every way, and says the errors."""
 
-    def __init__(self, predictor: Predictor, *, off: float) -> None:
+    def __init__(self, predictor: Predictor, *, off: float, expected: int) -> None:
+        """``off``: by how much of its sides a box is off at most; ``expected``: about how many images will come."""
         self._predictor = predictor
+        self._every, self._seen = max(1, expected // FIGURE_IMAGES), 0
         self._off = off
         self._rng = np.random.default_rng(0)
         self._waiting: list[BoxedImage] = []
         self._true: list[NDArray] = []
-        self._found: dict[str, list[tuple[NDArray, NDArray, NDArray]]] = {}
+        self._found: dict[str, list[tuple[NDArray, ...]]] = {}
         self._pictures: list[list[NDArray[np.uint8]]] = []
 
     def add(self, boxed: BoxedImage) -> None:
@@ -43,26 +45,29 @@ class BoxErrors:
             self._predict()
 
     def metrics(self) -> dict[str, Any]:
-        """By way: "pose" and "body" (see ``pose_report``), and how far the crop's centre is from the root.
+        """By what placed the crop: "pose" and "body" (see ``pose_report``), and how far its centre is from the root.
 
         ``beside_px`` is the median over images across the line of sight, in pixels of the crop; ``depth_pct`` along it,
-        in percent. Raises DataError when no image came in.
+        in percent; ``root_found_pct`` the share of crops that were cut around a root. Raises DataError when no image
+        came in.
         """
         self._predict()
         if not self._true:
             raise DataError(Path("data/index"), "no test image shows anybody", "mend masks or backgrounds")
         true = np.concatenate(self._true)
-        relative = true - true[:, :1]
+        root = true[:, H36M_ROOT]
+        relative = true - root[:, None]
         metrics: dict[str, Any] = {"images": len(true)}
         for way, parts in self._found.items():
-            joints, body, centre = (np.concatenate(part) for part in zip(*parts, strict=True))
+            joints, body, centre, cut = (np.concatenate(part) for part in zip(*parts, strict=True))
             metrics[way] = {"pose": pose_report(joints, relative), "body": pose_report(body, relative)}
-            metrics[way] |= self._distances(centre, true[:, 0])
+            metrics[way] |= self._distances(centre, root) | {"root_found_pct": float(100 * cut.mean())}
         return metrics
 
     def draw(self, path: Path) -> None:
-        """Writes some images: cropped by the root, by a box that is off, and that crop cut anew, with joints."""
-        rows = [[row[i] for row in self._pictures] for i in range(3)]
+        """Writes some of the images: cropped by the root, by a box that is off, and that crop cut anew, with joints."""
+        self._predict()
+        rows = [[row[i] for row in self._pictures[:FIGURE_IMAGES]] for i in range(3)]
         write_sheet(path, contact_sheet(rows, row_labels=["by the root", "box off", "cut anew"]))
 
     def _predict(self) -> None:
@@ -83,12 +88,17 @@ class BoxErrors:
         found = {way: predictor.predict_crops(some) for way, some in crops.items()}
         for way, prediction in found.items():
             self._found.setdefault(way, []).append(
-                (prediction.joints_mm, prediction.body_joints_mm, prediction.root_mm)
+                (
+                    prediction.joints_mm,
+                    prediction.body_joints_mm,
+                    prediction.root_mm,
+                    np.array([crop.root_found for crop in prediction.crops]),
+                )
             )
-        for i in range(0, len(images), max(1, len(images) // 2)):
-            if len(self._pictures) < FIGURE_IMAGES:
-                shown = ("root", "box_off" + FIRST, "box_off")
-                self._pictures.append([_picture(found[way], i) for way in shown])
+        shown = ("root", "box_off" + FIRST, "box_off")
+        for i in range(-self._seen % self._every, len(images), self._every):
+            self._pictures.append([_picture(found[way], i) for way in shown])
+        self._seen += len(images)
 
     def _distances(self, centre: NDArray, root: NDArray) -> dict[str, float]:
         distance = np.linalg.norm(root, axis=1)

@@ -123,11 +123,17 @@ def predict(arguments: argparse.Namespace) -> None:
     )
     inputs.check()  # before the networks are loaded
     predictor = Predictor.open(arguments.models, body=arguments.body)
-    if note := predictor.note_on(inputs.way):
+    note = predictor.note_on(inputs.way)
+    if note:
         print(f"note: {note}", file=sys.stderr)
     start, count = time.monotonic(), len(inputs.images)
-    for _ in progress(predict_files(predictor, inputs, arguments.out), total=count, desc="images"):
-        pass
+    as_cut = 0
+    for written in progress(predict_files(predictor, inputs, arguments.out), total=count, desc="images"):
+        as_cut += not written.crop.root_found
+    if as_cut and note:
+        print(
+            f"note: no root was found in {as_cut} of {count}: crops as first cut cost much", file=sys.stderr
+        )
     rate = count / (time.monotonic() - start)
     images = "1 image" if count == 1 else f"{count} images"
     print(f"{arguments.out}: {images}, {rate:.1f} a second; a folder each of {', '.join(FILES)}")

@@ -52,7 +52,7 @@ class Section(BaseModel):
 
 
 class Scheduled(Section):
-    """Base of the sections that train: the length, and AdamW's schedule but for its peak."""
+    """Base of the sections that train: the length, and AdamW's schedule but for its peak, which is the section's."""
 
     steps: Count
     """Length of the training."""
@@ -364,7 +364,8 @@ class Tuning(Scheduled):
     """Training of encoder and pose head as one, for ``pose_head.kind`` fine_tuned and semi_supervised."""
 
     start: Literal["pretext", "scratch"] = "pretext"
-    """pretext: from the encoder of the stage encdec; scratch: from random weights, whatever encdec learned."""
+    """pretext: from the encoder of the stage encdec; scratch: from random weights, whatever encdec learned. Params that
+    lack this key are of the time when there was the first alone."""
     steps: Count = 6000
     """Length of the training, all rounds together."""
     batch_size: Annotated[int, Field(ge=2)] = 32
@@ -453,6 +454,7 @@ class GanPrior(Scheduled):
         return value
 
     def schedule(self) -> Schedule:
+        """Length, batches and rates, these by network."""
         rates = {"discriminator": self.discriminator_learning_rate, "generator": self.generator_learning_rate}
         return Schedule(**self.model_dump(include=SCHEDULE_KEYS), learning_rate=rates)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from geobody.body.model import BodyModel
 from geobody.config import Crops, load_params
 from geobody.conventions import H36M_JOINTS, H36M_ROOT, MM_PER_M
-from geobody.data.user_crops import WAYS, CropFrom, Request, UserCrop, cut, cut_around
+from geobody.data.user_crops import WAYS, Box, CropFrom, Request, UserCrop, cut, cut_around, shows
 from geobody.errors import DataError, ParamsError
 from geobody.geometry.axis_angle import to_axis_angle
 from geobody.models.arm import EncoderDecoder, Latent
@@ -37,9 +37,6 @@ BATCH: Final = 64
 RECENTRINGS: Final = 2
 """How often a crop by a box or a mask is cut anew around the root that is found in it (docs/experiments.md)."""
 
-Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels of the image."""
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -48,7 +45,8 @@ class Prediction:
     joints_mm, body_joints_mm (N,17,3): joints relative to the root, by the pose head and on the body.
     global_orient (N,3,3), body_pose (N,23,3,3), betas (N,10), transl (N,3) metres: SMPL's parameters, with which
     a body model gives ``vertices`` (N,V,3), metres. ``faces`` (F,3). Float32, but for ``faces``.
-    Where people stand rests on the focal length and on how large the crop took them to be.
+    Where people stand rests on the focal length and on how large the networks, or else the crop, took them to be;
+    ``crops`` are those that were seen last, and say of each whether the root was found.
     """
 
     joints_mm: NDArray[np.float32]
@@ -145,8 +143,9 @@ class Predictor:
 
         ``crop`` says what shows the person: "box" (x, y, width, height), "mask" ((H,W) uint8 or bool) or
         "whole" (a square image that is a crop already); by default the first of them that is given.
-        ``focal_px``: see ``geobody.data.user_crops.focal_length``; ``names`` stand in errors. Raises ParamsError
-        for a box outside its image, an empty mask, counts that differ, or a mask that the encoder lacks.
+        ``focal_px``: see ``geobody.data.user_crops.focal_length``; ``names`` stand in errors. Crops by a box or a mask
+        are cut anew around the root (see ``recentred``). Raises ParamsError for a box outside its image, an empty mask,
+        counts that differ, or a mask that the encoder lacks.
         """
         way: CropFrom = crop or ("box" if boxes is not None else "mask" if masks is not None else "whole")
         if way not in WAYS:
@@ -167,7 +166,10 @@ class Predictor:
         return self.predict_requests(requests)
 
     def predict_requests(self, requests: Sequence[Request]) -> Prediction:
-        """The person in each of at least one image; see `Request`. Raises ParamsError for one that does not serve."""
+        """The person in each of at least one image, whose camera may be known; see `Request`.
+
+        Raises ParamsError for one that does not serve.
+        """
         batches = [requests[i : i + BATCH] for i in range(0, len(requests), BATCH)]
         with ThreadPoolExecutor(max_workers=1) as cutter:  # cuts the next crops while the networks see these
             waiting = [cutter.submit(self.crops_of, batch) for batch in batches]
@@ -202,17 +204,17 @@ class Predictor:
             return None
         return (
             f"the networks were trained on crops around the labelled root, a {way} shows only about where that is: "
-            "crops are cut anew around the root that is found; docs/predict.md says what is left of the cost"
+            "where they find the root, crops are cut anew around it; docs/predict.md says what is left of the cost"
         )
 
     @torch.inference_mode()
     def recentred(self, requests: Sequence[Request], crops: Sequence[UserCrop]) -> list[UserCrop]:
         """Crops by a box or a mask, cut anew around the root that is found in them, ``RECENTRINGS`` times.
 
-        For networks that were trained on crops around the root. Where none is found (see `geobody.recentring`), or
-        where the image is a crop already, a crop stays as it is.
+        For networks that were trained on crops around the root. A crop stays as it is where the image is a crop
+        already, and where no root is found (see `geobody.recentring`) in the box or in the mask's.
         """
-        crops = list(crops)
+        crops, distances = list(crops), [crop.virtual.depth_mm for crop in crops]
         if self.centred_on == "mask" or all(request.way == "whole" for request in requests):
             return crops
         for _ in range(RECENTRINGS):
@@ -223,11 +225,11 @@ class Predictor:
                 apply_pose_head(self.head, latent.points.numpy()),
                 heat_places(latent.heat[:, : len(H36M_JOINTS)]),
                 focal=[crop.virtual.focal_px / crop.virtual.crop_size_px for crop in crops],
-                depth_mm=[crop.virtual.depth_mm for crop in crops],
+                depth_mm=distances,
             )
             for i in np.flatnonzero(roots.found).tolist():
-                if requests[i].way != "whole":
-                    root_mm = crops[i].virtual.R_cam_to_crop.T @ roots.places_mm[i]
+                root_mm = crops[i].virtual.R_cam_to_crop.T @ roots.places_mm[i]
+                if requests[i].way != "whole" and shows(requests[i], crops[i].camera, root_mm):
                     crops[i] = cut_around(requests[i], root_mm, crops[i])
         return crops
 

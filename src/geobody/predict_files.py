@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,11 +20,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trimesh.visual.material import PBRMaterial
 
 from geobody.conventions import H36M_JOINTS
-from geobody.data.user_crops import CropFrom, check_box, check_square
+from geobody.data.user_crops import Box, CropFrom, UserCrop, check_box, check_square
 from geobody.errors import DataError, ParamsError
 from geobody.full_disk import full_disk
 from geobody.geometry.cameras import Camera
-from geobody.predict import Box, Prediction, Predictor, check_counts
+from geobody.predict import Prediction, Predictor, check_counts
 from geobody.render.overlay import COLOUR, draw_over
 from geobody.render.scene import vertex_normals
 
@@ -84,8 +84,15 @@ class Inputs:
                 check_box(self.boxes[i], width=width, height=height, name=str(path))
 
 
-def predict_files(predictor: Predictor, inputs: Inputs, out: Path) -> Iterator[Path]:
-    """Yields each image's folder in ``out`` once it is there, in the order of the images.
+class Written(NamedTuple):
+    """An image's folder and the crop that it was predicted from."""
+
+    folder: Path
+    crop: UserCrop
+
+
+def predict_files(predictor: Predictor, inputs: Inputs, out: Path) -> Iterator[Written]:
+    """Yields what was written of each image into a folder in ``out`` once it is there, in the order of the images.
 
     An older folder of that name is replaced. Raises DataError for an image that cannot be decoded; the folders
     of those before it are there then.
@@ -116,7 +123,8 @@ def predict_files(predictor: Predictor, inputs: Inputs, out: Path) -> Iterator[P
             )
             for i, image in enumerate(images):
                 record = joints_record(found, i, inputs=inputs, place=start + i)
-                yield write_prediction(out / paths[i].stem, found, i, image=image, record=record)
+                folder = write_prediction(out / paths[i].stem, found, i, image=image, record=record)
+                yield Written(folder, found.crops[i])
         if failed:
             raise failed
 
@@ -209,6 +217,7 @@ def joints_record(found: Prediction, i: int, *, inputs: Inputs, place: int) -> d
             "from": inputs.way,
             "box_px": None if inputs.boxes is None else list(inputs.boxes[place]),
             "mask": None if inputs.masks is None else str(inputs.masks[place]),
+            "root_found": crop.root_found,
             "size_px": crop.virtual.crop_size_px,
             "focal_px": round(crop.virtual.focal_px, 3),
             "depth_mm": round(crop.virtual.depth_mm, 1),

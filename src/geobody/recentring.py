@@ -18,12 +18,12 @@ LARGEST_MISFIT: Final = 0.1
 """Of the crop's side. Joints and their own heat maps fit within 0.03, heat maps that were told of no joints not within
 0.4 (`docs/experiments.md`)."""
 LARGEST_CHANGE: Final = 2.0
-"""Of the distance that the crop was cut for. A box of a whole person is not as far off as that."""
+"""Of the distance that the first crop was cut for. A box of a whole person is not as far off as that."""
 
 
 class Roots(NamedTuple):
     """``places_mm`` (N,3) in the crop's frame, camera at the origin; ``misfit`` (N,): root mean square distance of the
-    projected joints to where they are seen, in sides of the crop; ``change`` (N,): of the distance, as a factor."""
+    projected joints to where they are seen, in sides of the crop; ``change`` (N,): their distance over the expected."""
 
     places_mm: NDArray[np.float64]
     misfit: NDArray[np.float64]
@@ -40,7 +40,7 @@ def find_roots(joints_mm: ArrayLike, places: ArrayLike, *, focal: ArrayLike, dep
     """Roots of persons with joints (N,J,3) mm around them, crop frame, that are seen at ``places`` (N,J,2).
 
     Places are x and y in [-1,1] from edge to edge; ``focal`` (N,) is the crop's focal length in its sides, ``depth_mm``
-    (N,) the distance that it was cut for. Least squares of f (X + t_x) = u (Z + t_z), and alike for y: both are linear
+    (N,) the distance that is expected. Least squares of f (X + t_x) = u (Z + t_z), and alike for y: both are linear
     in the translation t (as linear triangulation, Hartley and Zisserman, chapter 12, for a point that is a body).
     """
     joints = np.asarray(joints_mm, np.float64)

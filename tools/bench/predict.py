@@ -1,10 +1,10 @@
 """`Predictor` on images in memory, beside its bare networks and body on tensors that are ready-made.
 
 What the call adds is cutting the crops out, turning the results into the image's camera frame, and copies; what it
-saves are the encoder's batch norms, which it folds. Nothing is written. The images are noise with a box each: pixels
-cost the same whatever they show. Each crop by a box is cut ``RECENTRINGS`` times anew around the root that the encoder
-and the head find in it, so the bare networks look for it as often. Crops are cut in a thread beside the networks, so
-where no core is free the ratio is that of CPU time.
+saves are the encoder's batch norms, which it folds. Nothing is written. The images are the data set's, with a box each.
+Each crop by a box is cut ``RECENTRINGS`` times anew around the root that the encoder and the head find in it, so the
+bare networks look for it as often. Crops are cut in a thread beside the networks, so where no core is free the ratio is
+that of CPU time.
 """
 
 from pathlib import Path
@@ -12,26 +12,39 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from geobody.box_crops import boxed_images
+from geobody.config import load_params
+from geobody.data.index import Index
 from geobody.models.regressor import pose_body
+from geobody.paths import INDEX
 from geobody.predict import BATCH, RECENTRINGS, Predictor
 from tools.bench.timing import Comparison, compare
 
 GOAL = 1.2
 IMAGES = 256
-IMAGE_PX = 256
-BOX = (80.0, 40.0, 70.0, 170.0)
-"""x, y, width, height: a standing person in the middle of a room."""
 
 
 def run(repository: Path, *, repeats: int) -> Comparison:
-    """Compares with the networks of ``repository``: DataError says which one is missing."""
+    """Compares with the networks and test images of ``repository``: DataError says what is missing."""
     predictor = Predictor.open(repository)
-    rng = np.random.default_rng(0)
-    images = list(rng.integers(0, 256, (IMAGES, IMAGE_PX, IMAGE_PX, 3), np.uint8))
-    boxes = [BOX] * IMAGES
-    masks = [np.full((IMAGE_PX, IMAGE_PX), 255, np.uint8)] * IMAGES if predictor.needs_masks else None
+    params = load_params(repository / "params.yaml")
+    index = Index.open(repository / INDEX)
+    rows = np.flatnonzero(index.column("split") == "test")
+    rows = rows[np.linspace(0, len(rows) - 1, IMAGES).round().astype(np.int64)]
+    found = list(
+        boxed_images(
+            index,
+            rows,
+            root=repository / params.dataset.root,
+            backgrounds=repository / "data/backgrounds",
+            threshold=params.crops.difference_threshold,
+            noise_factor=params.crops.difference_noise_factor,
+        )
+    )
+    images, boxes = [boxed.image for boxed in found], [boxed.box for boxed in found]
+    masks = [boxed.difference for boxed in found] if predictor.needs_masks else None
     size = predictor.network.crop_size_px
-    ready = torch.rand(IMAGES, 3, size, size).contiguous(memory_format=torch.channels_last)
+    ready = torch.rand(len(images), 3, size, size).contiguous(memory_format=torch.channels_last)
 
     def call() -> None:
         predictor(images, boxes=boxes, masks=masks)
@@ -46,8 +59,8 @@ def run(repository: Path, *, repeats: int) -> Comparison:
             pose_body(predictor.body, predictor.regressor(latent.points, latent.appearance))
 
     return compare(
-        subject=(f"predict {IMAGES} images", call),
-        reference=(f"networks and body on {IMAGES} crops", bare),
+        subject=(f"predict {len(images)} images", call),
+        reference=(f"networks and body on {len(images)} crops", bare),
         repeats=repeats,
         goal=GOAL,
     )

@@ -74,7 +74,7 @@ def read_back(part: str) -> None:
     collect.write(table, collect.merged(collect.read(table), new, crops=crops, key=key), columns=columns)
     print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)
     one_embedding = {e.arm: reference for e, reference in done if e.seed == 0}
-    if bodies and one_embedding and not strip.draw(ROOT, one_embedding):
+    if bodies and strip.ROW in one_embedding and not strip.draw(ROOT, one_embedding):
         print(f"{strip.FIGURE}: stays as it was: bodies of these experiments are not in DVC's cache here")
 
 

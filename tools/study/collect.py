@@ -103,6 +103,8 @@ def rows_of(
     }
     for name in experiment.controls:
         steps = 0 if name == "mean_pose" else params["controls"]["steps"]
+        if name == "cnn_all":
+            steps = params["controls"].get("ceiling_steps") or steps
         yield {
             **common,
             "arm": name,

@@ -37,7 +37,8 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
             ]
             axes.errorbar(shares, means, yerr=reach, marker="o", capsize=3, label=arm)
         ceiling = [float(row[measure]) for row in own if row["arm"] == CEILING]
-        axes.axhline(fmean(ceiling), color="#4a4a4a", linestyle="--", label=CEILING)
+        if ceiling:  # of the part compare; with fewer labels it is not trained again
+            axes.axhline(fmean(ceiling), color="#4a4a4a", linestyle="--", label=CEILING)
         axes.set(xscale="log", xlabel="share of S1's labels, %", ylabel=label)
         axes.set_xticks(sorted({100 * float(row["fraction"]) for row in own}), minor=False)
         axes.xaxis.set_major_formatter("{x:g}")

@@ -15,6 +15,7 @@ FILES: Final = tuple(Path(__file__).with_name(name) for name in ("arms.yaml", "a
 
 
 CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
+"""Rows beside an arm's that no representation is behind."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
         arm = make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
         recipe = TuningRecipe(
             schedule=replace(params.tuning.schedule(), steps=steps, warmup_steps=1),
-            **params.tuning.beside_schedule(),
+            **params.tuning.beside_schedule("start"),
             **loss,
             augmentation=augmentation,
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geobody.body.model import BodyModel
 from geobody.config import load_params
+from geobody.conventions import AWAY_DEG
 from geobody.data.crops import CropShards
 from geobody.evaluation import body_errors, facing_deg
 from geobody.paths import CROPS
@@ -21,8 +22,6 @@ from geobody.report.figures import draw_body, draw_image, image_grid, new_figure
 
 FIGURE: Final = Path("metrics/figures/ablation.png")
 PREDICTIONS: Final = "data/eval/predictions.parquet"
-AWAY_DEG: Final = 120.0
-"""From here on a person faces away, as in the metrics."""
 TILE_PX: Final = 192
 COLUMNS: Final = ("key", "theta_pred", "betas_pred", "theta_true", "betas_true")
 ROW: Final = "default"
@@ -31,7 +30,8 @@ ROW: Final = "default"
 def draw(repository: Path, references: Mapping[str, str]) -> bool:
     """Writes the strip of the experiments ``references`` (arm -> Git reference); False if DVC's cache lacks a body.
 
-    Of the images of people facing away, that on which the default's body is off by the median PVE.
+    Of the images of people facing away, that on which the default's body is off by the median PVE. There must be some,
+    and a row ``default``, and the truth must be known.
     """
     found = {}
     for arm, reference in references.items():
@@ -41,8 +41,6 @@ def draw(repository: Path, references: Mapping[str, str]) -> bool:
         except (DvcException, OSError):
             return False
         found[arm] = Predictions({name: _array(table, name) for name in COLUMNS})
-    if ROW not in found:
-        return False
     body = BodyModel.load(repository / load_params(repository / "params.yaml").body.model)
     row = _median_away(found[ROW], body)
     crops = CropShards.open(repository / CROPS)

@@ -1,14 +1,15 @@
-"""Crops of images that come without calibration: around a box, around a mask, or the whole image.
+"""Crops of a user's images, calibrated or not: around a box, around a mask, or the whole image.
 
 A network sees people as large as its training crops show them, 2 m to a side. A box or a mask around
 somebody tells that only by a guess: its longer side is taken for ``mask_box_mm``, as the stage ``crops``
 does with ``centre: mask``, and the focal length with it gives the distance. A whole image is a crop already.
 
 A network that was trained on crops around the root wants the root in the middle. The mean of a mask's pixels
-is nearer to it than the middle of the mask's box, which a stretched arm moves.
+is nearer to it than the middle of the mask's box, which a stretched arm moves; a crop that is cut around the root
+that networks found in the first one is nearer still (`geobody.recentring`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 import cv2
@@ -23,6 +24,9 @@ from geobody.geometry.cameras import Camera, VirtualCamera, look_at
 CropFrom = Literal["box", "mask", "whole"]
 WAYS: Final[tuple[str, ...]] = get_args(CropFrom)
 
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels of the image."""
+
 WHOLE_DEPTH_MM: Final = 4500.0
 """How far the person of a whole image stands if no focal length says: as in Human3.6M's rooms."""
 
@@ -34,13 +38,14 @@ class UserCrop:
     """A crop and how it came about.
 
     ``image`` (S,S,3) uint8 RGB; ``mask`` (S,S) uint8 or None; ``camera`` is the image's, with its frame as
-    the world; ``virtual`` is the crop's.
+    the world; ``virtual`` is the crop's. ``root_found``: cut around a root, not by a box, a mask or as it was.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8] | None
     camera: Camera
     virtual: VirtualCamera
+    root_found: bool = False
 
     @property
     def root_mm(self) -> NDArray[np.float64]:
@@ -54,13 +59,13 @@ class Request:
 
     ``way`` says which part is cropped; ``box`` is x, y, width, height in pixels of the image, ``mask``
     (H,W) uint8 or bool. ``camera`` is the image's where it is calibrated; else one is assumed that looks through
-    its middle, with ``focal_px``, or with `focal_length`. ``name`` stands in errors.
+    its middle, with ``focal_px``, or with `focal_length`: give one of the two at most. ``name`` stands in errors.
     """
 
     image: NDArray[np.uint8]
     name: str
     way: CropFrom
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     mask: NDArray | None = None
     focal_px: float | None = None
     camera: Camera | None = None
@@ -112,7 +117,22 @@ def cut_around(request: Request, root_mm: NDArray[np.float64], crop: UserCrop) -
     """Another crop of a request's image than ``crop``: around the root (3,), mm, in the frame of its camera."""
     mask = None if request.mask is None else _as_mask(request.mask, request.name, *request.image.shape[1::-1])
     virtual = VirtualCamera(look_at(root_mm), float(np.linalg.norm(root_mm)), crop.virtual.crop_size_px)
-    return cut_out(request.image, mask, camera=crop.camera, virtual=virtual)
+    cut = cut_out(request.image, mask, camera=crop.camera, virtual=virtual)
+    return replace(cut, root_found=True)
+
+
+def shows(request: Request, camera: Camera, point_mm: NDArray[np.float64]) -> bool:
+    """Whether a point (3,), mm, in the frame of the image's ``camera`` lies within the request's box, or its mask's."""
+    height, width = request.image.shape[:2]
+    if request.way == "mask" and request.mask is not None:
+        x, y, across, down = cv2.boundingRect(_as_mask(request.mask, request.name, width, height))
+        left, right, top, bottom = x, x + across - 1, y, y + down - 1
+    elif request.box is not None:
+        left, right, top, bottom = check_box(request.box, width=width, height=height, name=request.name)
+    else:
+        return False
+    u, v = camera.project_camera(point_mm)
+    return bool(point_mm[2] > 0 and left <= u <= right and top <= v <= bottom)
 
 
 def cut_out(
