@@ -18,7 +18,7 @@ from geobody.config import load_params
 from geobody.data.crops import CropShards
 from geobody.evaluation import body_errors
 from geobody.predictions import Predictions
-from tools.study import collect, figure, report, rows, strip
+from tools.study import collect, figure, report, rows, steps, strip
 from tools.study.__main__ import ABLATION, PRETEXTS, STEPS, TABLE
 from tools.study.steps import read as read_costs
 from tools.write_data_card import ROOT
@@ -96,6 +96,18 @@ def everything() -> list[rows.Experiment]:
 def test_every_cost_was_measured() -> None:
     pretexts = [f"pretext {arm}" for arm in PRETEXTS]
     assert list(read_costs(STEPS)) == [*pretexts, "control CNN", "pose network", "fits"]
+
+
+def test_costs_are_measured_with_the_params_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FEW", 1), ("REPEATS", 1), ("FIT_INSTANTS", 2)):
+        monkeypatch.setattr(steps, name, value)
+    write_params(tmp_path, **{"controls.batch_size": 4, "tuning.batch_size": 4})
+    write_fake_shards(tmp_path / "data/crops", crop_size_px=32, frames=2)
+    found = {work: seconds for work, _, _, seconds in steps.measure(tmp_path, [])}
+    assert list(found) == ["control CNN", "pose network", "fits"]
+    assert found["fits"] > 0
 
 
 def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
