@@ -18,7 +18,7 @@ def main(job: Job) -> str:
     from geobody.data.prior_poses import read_prior_poses
     from geobody.errors import DataError
     from geobody.evaluation import evaluate
-    from geobody.models.encoder_decoder import load_encoder_decoder
+    from geobody.models.encoder_decoder import embed, load_encoder_decoder
     from geobody.models.pose_head import load_pose_head
     from geobody.models.prior import load_prior
     from geobody.models.prior_training import prior_auc, spread_sample
@@ -114,7 +114,7 @@ def main(job: Job) -> str:
         views=views,
         predictions=predictions,
         metrics=metrics,
-        l3d=read_l3d(job.inputs["embeddings"], rows=len(shards))[rows],
+        l3d=embed(network, shards, rows)[0],
         network=network,
         body=body,
     )

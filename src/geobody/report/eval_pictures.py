@@ -38,7 +38,8 @@ def draw_pictures(
     body: BodyModel,
 ) -> None:
     """Writes ``PICTURES``. ``rows`` (N,) are the crops of ``predictions``, ``l3d`` (N,P,3) their embeddings in
-    their crop frames, ``views`` (I,C) the crops of the instants that every camera saw.
+    their crop frames by ``network``, which draws views; ``views`` (I,C) are the crops of the instants that every
+    camera saw.
 
     Images are shown by rule: one or two for each direction that a person can face, and the worst bodies, one of
     each sequence, as neighbours in time are alike.
