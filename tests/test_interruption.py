@@ -222,3 +222,21 @@ def test_what_nohup_ignores_stays_ignored() -> None:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_what_python_drops_of_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Falls:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: reported.append(type(dropped.exc_value)))
+    before = sys.unraisablehook
+    with interruptible():
+        for error in (Interrupted(), ValueError()):
+            Falls(error)  # nobody keeps it
+    assert reported == [ValueError]
+    assert sys.unraisablehook is before

@@ -7,6 +7,7 @@ works for ``kill -9`` as well, and on every POSIX system.
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,11 @@ def interruptible() -> Iterator[Interruption]:
         signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)  # in case that nobody hears
         interruption.check()
 
+    def unraisable(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, Interrupted):  # which is raised again, and needs no traceback
+            report(dropped)
+
+    report, sys.unraisablehook = sys.unraisablehook, unraisable
     before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
@@ -65,6 +71,7 @@ def interruptible() -> Iterator[Interruption]:
         yield interruption
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = report
         for number, handler in before.items():
             signal.signal(number, handler)
         _current = Interruption()

@@ -130,7 +130,7 @@ def test_metrics_params_and_plots_differ_between_two_revisions(repository: Path,
     done = python_m(repository, "dvc", "metrics", "diff", "HEAD", here, "--json")
     changed = json.loads(done.stdout)
     assert set(changed) == {
-        f"metrics/{name}.json" for name in ("embeddings", "eval", "pose_head", "smpl_regressor")
+        f"metrics/{name}.json" for name in ("embeddings", "eval", "eval_crops", "pose_head", "smpl_regressor")
     }
     change = changed["metrics/eval.json"]["pose.mpjpe_17_mm"]
     assert change["diff"] == pytest.approx(change["new"] - change["old"]) != 0
