@@ -227,10 +227,13 @@ class Predictor:
                 focal=[crop.virtual.focal_px / crop.virtual.crop_size_px for crop in crops],
                 depth_mm=distances,
             )
+            before = list(crops)
             for i in np.flatnonzero(roots.found).tolist():
                 root_mm = crops[i].virtual.R_cam_to_crop.T @ roots.places_mm[i]
                 if requests[i].way != "whole" and shows(requests[i], crops[i].camera, root_mm):
                     crops[i] = cut_around(requests[i], root_mm, crops[i])
+            if all(crop is old for crop, old in zip(crops, before, strict=True)):
+                break  # the same crops would show the same again
         return crops
 
     @torch.inference_mode()
