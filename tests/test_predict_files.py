@@ -15,8 +15,10 @@ from capsule_body import capsule_body
 from geobody import cli, predict_files
 from geobody.body.model import LANDMARKS
 from geobody.conventions import H36M_JOINTS
+from geobody.data.user_crops import WHOLE_DEPTH_MM
 from geobody.predict import Predictor
-from geobody.predict_files import FILES, read_picture
+from geobody.predict_files import FILES, JOINTS, read_picture
+from knowing import knowing
 from small_models import SIZE, room, write_models
 
 WIDE = (80, 60)
@@ -169,6 +171,28 @@ def test_errors_are_one_line_and_leave_nothing(
     assert said in lines[-1]
     assert len([line for line in lines if not line.startswith("note: ")]) == 1
     assert written(folder) == []
+
+
+@pytest.mark.parametrize(("x_mm", "notes"), [(0.0, 0), (300.0, 1)])
+def test_a_picture_that_is_no_crop_around_the_hip_is_said_to_be_none(
+    models: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    x_mm: float,
+    notes: int,
+) -> None:
+    joints = np.random.default_rng(0).normal(0, 100, (17, 3)) * [1, 2, 1]
+    knows = knowing(models, joints_mm=joints - joints[0], root_mm=np.array([x_mm, 0.0, WHOLE_DEPTH_MM]))
+    monkeypatch.setattr(Predictor, "open", lambda *_, **__: knows)
+    assert run(models, folder, "a.png") == 0
+    said = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if "1 of 1 do not show 2 m around the hip" in line
+    ]
+    assert len(said) == notes
+    assert json.loads((folder / "out" / "a" / JOINTS).read_text())["crop"]["misplaced"] == bool(notes)
 
 
 def test_models_that_are_missing_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

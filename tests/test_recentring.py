@@ -156,6 +156,31 @@ def test_networks_of_other_crops_and_without_heat_keep_theirs(models: Path) -> N
     assert cold.recentred(asked, first) == first
 
 
+@pytest.mark.parametrize(
+    ("root_mm", "misplaced"),
+    [
+        ((0, 0, 3000), False),
+        ((50, -50, 3000), False),
+        ((100, 0, 3000), True),
+        ((0, 0, 3600), True),
+        ((0, 0, 2500), True),
+    ],
+)
+def test_a_whole_image_that_is_no_crop_around_the_root_is_said_to_be_none(
+    models: Path, root_mm: tuple[float, ...], misplaced: bool
+) -> None:
+    """With a focal length of 300 px an image of 200 px shows 2 m at a distance of 3 m."""
+    joints = people(1)[0][0] / 4
+    (found,) = (
+        knowing(models, joints_mm=joints, root_mm=np.array(root_mm))
+        .predict_requests([request("whole")])
+        .misplaced
+    )
+    assert found == misplaced
+    masked = knowing(models, joints_mm=joints, root_mm=np.array(root_mm), centred_on="mask")
+    assert not masked.predict_requests([request("whole")]).misplaced.any()  # its crops are around no root
+
+
 def test_networks_that_find_no_joints_keep_their_crops(models: Path) -> None:
     predictor = Predictor.open(models)  # random weights: their heat maps tell nothing
     asked = [Request(image=room(90, 70), name="x", way="box", box=(30, 20, 20, 40))]

@@ -111,7 +111,7 @@ def predict(arguments: argparse.Namespace) -> None:
     import time
 
     from geobody.predict import Predictor
-    from geobody.predict_files import FILES, Inputs, as_boxes, predict_files
+    from geobody.predict_files import FILES, JOINTS, Inputs, as_boxes, predict_files
     from geobody.progress import progress
 
     inputs = Inputs(
@@ -127,12 +127,19 @@ def predict(arguments: argparse.Namespace) -> None:
     if note:
         print(f"note: {note}", file=sys.stderr)
     start, count = time.monotonic(), len(inputs.images)
-    as_cut = 0
+    as_cut = misplaced = 0
     for written in progress(predict_files(predictor, inputs, arguments.out), total=count, desc="images"):
         as_cut += not written.crop.root_found
+        misplaced += written.misplaced
     if as_cut and note:
         print(
             f"note: no root was found in {as_cut} of {count}: crops as first cut cost much", file=sys.stderr
+        )
+    if misplaced and inputs.way == "whole":
+        print(
+            f"note: {misplaced} of {count} do not show 2 m around the hip (misplaced in {JOINTS}), so their results "
+            "are wrong; give --box or --mask",
+            file=sys.stderr,
         )
     rate = count / (time.monotonic() - start)
     images = "1 image" if count == 1 else f"{count} images"

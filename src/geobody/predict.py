@@ -16,6 +16,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geobody.body.model import BodyModel
 from geobody.config import Crops, load_params
@@ -28,8 +29,8 @@ from geobody.models.encoder_decoder import load_encoder_decoder
 from geobody.models.folding import fold_batch_norms
 from geobody.models.pose_head import PoseHead, apply_pose_head, load_pose_head
 from geobody.models.regressor import SmplRegressor, apply_regressor, load_regressor
-from geobody.paths import MODELS
-from geobody.recentring import find_roots, heat_places
+from geobody.paths import MODELS, STAGES
+from geobody.recentring import Roots, find_roots, heat_places
 
 NETWORKS: Final = ("encoder", "pose_head", "smpl_regressor")
 PARAMS: Final = "params.yaml"
@@ -46,7 +47,9 @@ class Prediction:
     global_orient (N,3,3), body_pose (N,23,3,3), betas (N,10), transl (N,3) metres: SMPL's parameters, with which
     a body model gives ``vertices`` (N,V,3), metres. ``faces`` (F,3). Float32, but for ``faces``.
     Where people stand rests on the focal length and on how large the networks, or else the crop, took them to be;
-    ``crops`` are those that were seen last, and say of each whether the root was found.
+    ``crops`` are those that were seen last, and say of each whether the root was found. ``misplaced`` (N,), bool: the
+    person is not where a crop has them (root in the middle, 2 m shown), which makes all of it wrong; False where the
+    networks cannot tell.
     """
 
     joints_mm: NDArray[np.float32]
@@ -56,6 +59,7 @@ class Prediction:
     betas: NDArray[np.float32]
     transl: NDArray[np.float32]
     vertices: NDArray[np.float32]
+    misplaced: NDArray[np.bool_]
     faces: NDArray[np.int64]
     crops: tuple[UserCrop, ...]
 
@@ -84,7 +88,16 @@ class Prediction:
         return np.array([crop.root_mm for crop in self.crops]).reshape(-1, 3)
 
 
-_ROWS: Final = ("joints_mm", "body_joints_mm", "global_orient", "body_pose", "betas", "transl", "vertices")
+_ROWS: Final = (
+    "joints_mm",
+    "body_joints_mm",
+    "global_orient",
+    "body_pose",
+    "betas",
+    "transl",
+    "vertices",
+    "misplaced",
+)
 
 
 class Predictor:
@@ -221,12 +234,8 @@ class Predictor:
             latent = self._encode(crops)
             if latent.heat is None:
                 return crops
-            roots = find_roots(
-                apply_pose_head(self.head, latent.points.numpy()),
-                heat_places(latent.heat[:, : len(H36M_JOINTS)]),
-                focal=[crop.virtual.focal_px / crop.virtual.crop_size_px for crop in crops],
-                depth_mm=distances,
-            )
+            joints = apply_pose_head(self.head, latent.points.numpy())
+            roots = _roots(joints, latent.heat, crops, depth_mm=distances)
             before = list(crops)
             for i in np.flatnonzero(roots.found).tolist():
                 root_mm = crops[i].virtual.R_cam_to_crop.T @ roots.places_mm[i]
@@ -242,6 +251,10 @@ class Predictor:
         latent = self._encode(crops)
         points, appearance = latent.points.numpy(), latent.appearance.numpy()
         joints = apply_pose_head(self.head, points)
+        misplaced = np.zeros(len(crops), np.bool_)
+        if latent.heat is not None and self.centred_on == "root":
+            distances = [crop.virtual.depth_mm for crop in crops]
+            misplaced = _roots(joints, latent.heat, crops, depth_mm=distances).misplaced
         found = apply_regressor(self.regressor, points, appearance)
         rotations, betas = found["rotations"], found["betas"]
         to_camera = np.array([crop.virtual.R_cam_to_crop.T for crop in crops], np.float32).reshape(-1, 3, 3)
@@ -258,6 +271,7 @@ class Predictor:
             betas=betas,
             transl=transl,
             vertices=vertices + transl[:, None],
+            misplaced=misplaced,
             faces=self.body.faces.numpy(),
             crops=tuple(crops),
         )
@@ -316,7 +330,7 @@ def find_models(place: Path, *, body: Path | None) -> ModelFiles:
         networks = {name: place / MODELS / f"{name}.safetensors" for name in NETWORKS}
         for name, path in networks.items():
             if not path.is_file():
-                raise DataError(path, "is missing", f"make it with: dvc repro {name}")
+                raise DataError(path, "is missing", f"make it with: dvc repro {_maker(name)}")
         return ModelFiles(networks, body or place / params.body.model, *_crop_settings(params.crops))
     if not place.is_dir():
         raise DataError(
@@ -336,6 +350,12 @@ def find_models(place: Path, *, body: Path | None) -> ModelFiles:
     return ModelFiles(networks, body, *_crop_settings(Crops()))
 
 
+def _maker(network: str) -> str:
+    """The stage that writes the file of one of ``NETWORKS``."""
+    path = f"{MODELS}/{network}.safetensors"
+    return next(name for name, spec in STAGES.items() if path in spec.outputs.values())
+
+
 def _crop_settings(crops: Crops) -> tuple[float, Literal["root", "mask"]]:
     return crops.mask_box_mm, crops.centre
 
@@ -349,6 +369,18 @@ def check_counts(n_images: int, **given: Sequence[object] | None) -> None:
             raise ParamsError(
                 f"{what}: {len(values)} for {n_images} images: give one for each, in their order"
             )
+
+
+def _roots(
+    joints_mm: NDArray, heat: Tensor, crops: Sequence[UserCrop], *, depth_mm: Sequence[float]
+) -> Roots:
+    """See `find_roots`: where the roots of joints (N,17,3) are in crops with such heat maps."""
+    return find_roots(
+        joints_mm,
+        heat_places(heat[:, : len(H36M_JOINTS)]),
+        focal=[crop.virtual.focal_px / crop.virtual.crop_size_px for crop in crops],
+        depth_mm=depth_mm,
+    )
 
 
 def _mask(crop: UserCrop) -> NDArray[np.uint8]:

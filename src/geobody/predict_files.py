@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trimesh.visual.material import PBRMaterial
 
 from geobody.conventions import H36M_JOINTS
-from geobody.data.user_crops import Box, CropFrom, UserCrop, check_box, check_square
+from geobody.data.user_crops import Box, CropFrom, UserCrop, check_box, check_given, check_square
 from geobody.errors import DataError, ParamsError
 from geobody.full_disk import full_disk
 from geobody.geometry.cameras import Camera
@@ -80,15 +80,17 @@ class Inputs:
                 raise DataError(self.masks[i], f"is {found} pixels, not {wanted} as {path}", _MASK_CURE)
             if self.way == "whole":
                 check_square(width, height, str(path))
+            check_given(self.way, box=self.boxes, mask=self.masks, name=str(path))
             if self.way == "box" and self.boxes is not None:
                 check_box(self.boxes[i], width=width, height=height, name=str(path))
 
 
 class Written(NamedTuple):
-    """An image's folder and the crop that it was predicted from."""
+    """An image's folder, the crop that it was predicted from, and `Prediction.misplaced`."""
 
     folder: Path
     crop: UserCrop
+    misplaced: bool
 
 
 def predict_files(predictor: Predictor, inputs: Inputs, out: Path) -> Iterator[Written]:
@@ -124,7 +126,7 @@ def predict_files(predictor: Predictor, inputs: Inputs, out: Path) -> Iterator[W
             for i, image in enumerate(images):
                 record = joints_record(found, i, inputs=inputs, place=start + i)
                 folder = write_prediction(out / paths[i].stem, found, i, image=image, record=record)
-                yield Written(folder, found.crops[i])
+                yield Written(folder, found.crops[i], bool(found.misplaced[i]))
         if failed:
             raise failed
 
@@ -218,6 +220,7 @@ def joints_record(found: Prediction, i: int, *, inputs: Inputs, place: int) -> d
             "box_px": None if inputs.boxes is None else list(inputs.boxes[place]),
             "mask": None if inputs.masks is None else str(inputs.masks[place]),
             "root_found": crop.root_found,
+            "misplaced": bool(found.misplaced[i]),
             "size_px": crop.virtual.crop_size_px,
             "focal_px": round(crop.virtual.focal_px, 3),
             "depth_mm": round(crop.virtual.depth_mm, 1),

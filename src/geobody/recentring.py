@@ -19,6 +19,10 @@ LARGEST_MISFIT: Final = 0.1
 0.4 (`docs/experiments.md`)."""
 LARGEST_CHANGE: Final = 2.0
 """Of the distance that the first crop was cut for. A box of a whole person is not as far off as that."""
+LARGEST_OFFSET_MM: Final = 80.0
+LARGEST_ZOOM: Final = 1.15
+"""How far from a crop's middle, and from the distance that it says, a root lies at most if the crop is like those of
+training: 45 mm and 1.10 in 48 such crops of training people, 200 mm and 1.21 (medians) in their whole frames."""
 
 
 class Roots(NamedTuple):
@@ -34,6 +38,13 @@ class Roots(NamedTuple):
         """Which (N,) are to be trusted: the joints fit, in front of the camera, about as far away as was thought."""
         near, far = 1 / LARGEST_CHANGE, LARGEST_CHANGE
         return (self.misfit < LARGEST_MISFIT) & (near < self.change) & (self.change < far)
+
+    @property
+    def misplaced(self) -> NDArray[np.bool_]:
+        """Which (N,) are well seen, but not where a crop around a root has it: in its middle, as far as it says."""
+        aside = np.linalg.norm(self.places_mm[:, :2], axis=1) > LARGEST_OFFSET_MM
+        other = (self.change < 1 / LARGEST_ZOOM) | (self.change > LARGEST_ZOOM)
+        return (self.misfit < LARGEST_MISFIT) & (self.change > 0) & (aside | other)
 
 
 def find_roots(joints_mm: ArrayLike, places: ArrayLike, *, focal: ArrayLike, depth_mm: ArrayLike) -> Roots:

@@ -176,6 +176,14 @@ def check_square(width: int, height: int, name: str) -> None:
         )
 
 
+def check_given(way: CropFrom, *, box: object, mask: object, name: str) -> None:
+    """Raises ParamsError where what the image ``name`` is to be cropped by is None."""
+    if way == "box" and box is None:
+        raise ParamsError(f"{name}: has no box to be cropped by; give one, or a mask")
+    if way == "mask" and mask is None:
+        raise ParamsError(f"{name}: has no mask to be cropped by; give one, or a box")
+
+
 def check_box(box: tuple[float, ...], *, width: int, height: int, name: str) -> tuple[int, int, int, int]:
     """First and last column, first and last row of the box's pixels, cut at the image's border.
 
@@ -209,12 +217,10 @@ def _assumed_camera(request: Request, *, width: int, height: int) -> Camera:
 
 def _centre(request: Request, mask: NDArray[np.uint8] | None, width: int, height: int) -> NDArray[np.uint8]:
     """A mask (H,W) with the box that the crop is to be centred on."""
-    if request.way == "mask":
-        if mask is None:
-            raise ParamsError(f"{request.name}: has no mask to be cropped by; give one, or a box")
+    check_given(request.way, box=request.box, mask=mask, name=request.name)
+    if request.way == "mask" and mask is not None:
         return mask
-    if request.box is None:
-        raise ParamsError(f"{request.name}: has no box to be cropped by; give one, or a mask")
+    assert request.box is not None
     left, right, top, bottom = check_box(request.box, width=width, height=height, name=request.name)
     filled = np.zeros((height, width), np.uint8)
     filled[top : bottom + 1, left : right + 1] = _LARGEST_MASK
