@@ -1,7 +1,8 @@
 """theta and beta from the embedding: joints of the labelled, silhouettes of all, the prior.
 
-The encoder and the prior are frozen. Trained on the training subjects alone; theta and beta are never
-read. Stage validation says what it does on held-out blocks and on subjects without labels.
+The encoder is frozen, and so is the prior unless ``smpl_regressor.prior`` says otherwise. Trained on the training
+subjects alone; theta and beta of the people in the images are never read, those of the prior's set are. Stage
+validation says what it does on held-out blocks and on subjects without labels.
 """
 
 from stages import Job, run
@@ -31,7 +32,7 @@ def main(job: Job) -> str:
         fraction=labels.fraction,
         held_out_fraction=labels.held_out_fraction,
     )
-    recipe = RegressorRecipe(schedule=settings.schedule(), **settings.beside_schedule())
+    recipe = RegressorRecipe(schedule=settings.schedule(), **settings.beside_schedule("threads"))
     real = read_prior_poses(job.inputs["prior_poses"])
     regressor, config = train_regressor(
         recipe=recipe,
@@ -51,7 +52,7 @@ def main(job: Job) -> str:
         ),
         seed=job.params.seed,
         precision=training.precision,
-        threads=training.threads,
+        threads=settings.threads,
         device=training.device,
         scratch=job.scratch,
         curves=job.outputs["curves"],

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import ConvexHull
+from scipy.spatial.transform import Rotation
 
 from geobody.body_losses import (
     agreement_loss,
     bilinear,
+    crossentropy_loss,
     distance_to_mask,
     far_loss,
     joint_loss,
@@ -15,12 +18,19 @@ from geobody.body_losses import (
     spread_loss,
     turned_views,
 )
+from geobody.render.silhouettes import SilhouetteRenderer
 
 
 def square(size: int, low: int, high: int) -> torch.Tensor:
     mask = torch.zeros(1, size, size)
     mask[:, low:high, low:high] = 1
     return mask
+
+
+def outward(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normals of a convex body's faces (F,3), and where the faces lie from its middle."""
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    return np.cross(b - a, c - a), (a + b + c) / 3 - vertices.mean(0)
 
 
 def rotations(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -42,6 +52,56 @@ def test_overlap_is_one_minus_iou_and_leaves_empty_masks_out():
     assert overlap_loss(shifted, mask) == pytest.approx(1 - 16 / 112)
     both = torch.cat((shifted, shifted)), torch.cat((mask, torch.zeros_like(mask)))
     assert overlap_loss(*both) == pytest.approx(1 - 16 / 112)
+
+
+def hard_renderer(convex: np.ndarray, *, size_px: int) -> SilhouetteRenderer:
+    """Draws the hull of points (V,3), with one sample per pixel."""
+    faces = ConvexHull(convex).simplices
+    inward = np.einsum("fc,fc->f", *outward(convex, faces)) < 0
+    faces[inward] = faces[inward, ::-1]
+    return SilhouetteRenderer(faces=torch.from_numpy(faces), size_px=size_px, backend="deodr", supersample=1)
+
+
+def test_the_crossentropy_of_a_hard_raster_says_where_the_outline_is_wrong():
+    """A cube that is drawn 3 px right of its mask is to go left."""
+    corners = np.stack(np.meshgrid(*[[-150.0, 150.0]] * 3), -1).reshape(-1, 3)
+    turned = Rotation.from_euler("xyz", [10, 20, 10], degrees=True).apply(corners)
+    cube = torch.from_numpy(turned).float() + torch.tensor([0.0, 0.0, 2150.0])
+    place = torch.tensor([60.0, 0.0, 0.0], requires_grad=True)
+    renderer = hard_renderer(cube.numpy(), size_px=32)
+    drawn = renderer((cube + place)[None], torch.tensor([100.0]))
+    mask = renderer(cube[None], torch.tensor([100.0]))
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    crossentropy_loss(drawn, mask).backward()
+    assert place.grad is not None and place.grad[0] > 0
+    assert place.grad[1].abs() < 0.25 * place.grad[0]
+    assert crossentropy_loss(mask, mask) == pytest.approx(-np.log(0.9))
+    assert crossentropy_loss(1 - mask, mask) == pytest.approx(-np.log(0.1))
+
+
+@pytest.mark.parametrize(
+    ("offset_mm", "width"), [(0.0, 0.8), (0.0, 1.2), (60.0, 0.8), (60.0, 1.0), (60.0, 1.2), (120.0, 1.0)]
+)
+def test_the_crossentropy_of_a_hard_raster_makes_a_body_no_wider_than_its_mask(offset_mm, width):
+    """Its gradient in the width of an ellipsoid that stands beside its mask is that of its values."""
+    points = np.random.default_rng(0).normal(size=(400, 3))
+    ellipsoid = torch.from_numpy(
+        points / np.linalg.norm(points, axis=1, keepdims=True) * [200, 500, 200]
+    ).float()
+    renderer = hard_renderer(ellipsoid.numpy(), size_px=128)
+    far, focal = torch.tensor([offset_mm, 0.0, 5000.0]), torch.tensor([400.0])
+    mask = renderer((ellipsoid + torch.tensor([0.0, 0.0, 5000.0]))[None], focal)
+
+    def loss(scale: torch.Tensor) -> torch.Tensor:
+        return crossentropy_loss(renderer((ellipsoid * scale + far)[None], focal), mask)
+
+    scale = torch.tensor([width, 1.0, 1.0], requires_grad=True)
+    loss(scale).backward()
+    step = torch.tensor([0.15, 0.0, 0.0])  # wide: a hard raster changes by whole pixels
+    at = scale.detach()
+    slope = (loss(at + step) - loss(at - step)) / 0.3
+    assert scale.grad is not None
+    assert scale.grad[0] == pytest.approx(slope.item(), abs=0.06)
 
 
 def test_distances_of_a_square_mask_are_euclidean():

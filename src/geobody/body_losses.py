@@ -5,6 +5,8 @@ starts and their weights mean what they say. Image lengths are those of the crop
 depth: a crop of S pixels shows CROP_SIDE_MM there.
 """
 
+import math
+
 import cv2
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ UNIT_MM = 100.0
 SLACK_PX = 1.0
 """A mask sample within this distance of a projected vertex is covered: vertices lie no closer themselves."""
 
+MARGIN = 0.1
+"""How far the cross-entropy keeps a silhouette from 0 and 1."""
 MIN_MASK_PX = 4
 """A mask with fewer pixels shows nobody, and judges nobody."""
 
@@ -45,11 +49,14 @@ def overlap_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
 def crossentropy_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
     """Mean binary cross-entropy of silhouettes (B,S,S) in [0,1] against masks; empty masks are left out.
 
-    What the thesis took, on a hard raster: beside the outline its gradient is zero.
+    What the thesis took, on a hard raster: away from the outline its gradient is zero. Between a pixel's two values it
+    is taken as linear, so that a gradient is what flipping a pixel changes. The logarithm's own gradient differs: a
+    raster has gradients in the pixels just beyond the outline, which are 0, and one that belongs to the mask
+    would pull the outline out (1 - MARGIN) / MARGIN times as hard as one that does not would push it in.
     """
-    held = silhouette.clamp(1e-3, 1 - 1e-3)
-    losses = torch.nn.functional.binary_cross_entropy(held, mask, reduction="none").mean(dim=(1, 2))
-    return _mean_over_seen(losses, mask)
+    right, wrong = -math.log(1 - MARGIN), -math.log(MARGIN)
+    differs = silhouette + mask - 2 * silhouette * mask
+    return _mean_over_seen(right + (wrong - right) * differs.mean(dim=(1, 2)), mask)
 
 
 def far_loss(xy: Tensor, *, mask: Tensor, samples: Tensor) -> Tensor:

@@ -364,8 +364,7 @@ class Tuning(Scheduled):
     """Training of encoder and pose head as one, for ``pose_head.kind`` fine_tuned and semi_supervised."""
 
     start: Literal["pretext", "scratch"] = "pretext"
-    """pretext: from the encoder of the stage encdec; scratch: from random weights, whatever encdec learned. Params that
-    lack this key are of the time when there was the first alone."""
+    """pretext: from the encoder of the stage encdec; scratch: from random weights, whatever encdec learned."""
     steps: Count = 6000
     """Length of the training, all rounds together."""
     batch_size: Annotated[int, Field(ge=2)] = 32
@@ -511,11 +510,13 @@ class SmplRegressor(Scheduled):
     spread_weight: NonNegative = 0.1
     """Mean square of the views' betas about their mean."""
     prior_weight: NonNegative = 0.5
-    """Verdict of the frozen prior: 0 real, 1 not, more beyond the range of its poses."""
+    """Verdict of the prior: 0 real, 1 not, more beyond the range of its poses."""
     betas_weight: NonNegative = 0.05
     """Mean square of the betas."""
     learning_rate: Positive = 1e-3
     """Peak of AdamW's schedule."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Torch's threads, instead of ``training.threads``: what draws silhouettes computes with one in any case."""
 
 
 class Eval(Section):

@@ -133,6 +133,9 @@ def body_section(predictions: Predictions, *, body: BodyModel, prior: PosePrior)
     groups = {"all": angle >= 0, "facing": angle < FACING_DEG, "away": angle > AWAY_DEG}
     found |= summary(body_errors(predictions, "pred", body=body), predictions.columns["action"])
     found["root_deg"] = {name: float(np.median(root[who])) for name, who in groups.items() if who.any()}
+    found["root_over_90_pct"] = {
+        name: 100 * float((root[who] > 90.0).mean()) for name, who in groups.items() if who.any()
+    }
     found["root_images"] = {name: int(who.sum()) for name, who in groups.items()}
     found["joint_rotation_deg"] = float(geodesic_deg(predicted[:, 1:], true[:, 1:]).mean())
     found["implausible_true_pct"] = implausible_pct(true, prior)
@@ -164,9 +167,8 @@ def body_errors(predictions: Predictions, who: str, *, body: BodyModel) -> dict[
 
 
 def implausible_pct(rotations: NDArray, prior: PosePrior) -> float:
-    """Share of joint rotations (N,24,3,3), root aside, outside the training poses' 99.9 % range, in %."""
-    body_pose = torch.from_numpy(np.asarray(rotations[:, 1:], dtype=np.float32))
-    return 100 * float(prior.implausible(body_pose).double().mean())
+    """Of joint rotations (N,24,3,3), root aside: ``PosePrior.implausible_pct``."""
+    return prior.implausible_pct(torch.from_numpy(np.asarray(rotations[:, 1:], dtype=np.float32)))
 
 
 def facing_deg(root_rotations: NDArray) -> NDArray[np.float64]:

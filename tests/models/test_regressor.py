@@ -139,7 +139,7 @@ def recipe(**changes) -> RegressorRecipe:
     settings = {"steps": 25, "warmup_steps": 2, "hidden_units": 64, "batch_size": 16, "instants": 3,
                 "raster_instants": 1, "supersample": 2, "appearance": True, "rehearsal_weight": 0.0}  # fmt: skip
     params = Settings(**settings | changes)
-    return RegressorRecipe(schedule=params.schedule(), **params.beside_schedule())
+    return RegressorRecipe(schedule=params.schedule(), **params.beside_schedule("threads"))
 
 
 def arguments(world, body, tmp_path, **changes):

@@ -22,7 +22,8 @@ EVAL_KEYS = [
     "smpl.pve_mm", "smpl.p_pve_mm", "smpl.t_pve_mm",
     *(f"{who}.evaluation.{key}_mm" for who in ("smpl", "controls.mean_body") for key in ("pve", "p_pve", "t_pve")),
     "smpl.evaluation.bodies", "smpl.evaluation.poses", "smpl.evaluation.images", "pose.evaluation.n_mpjpe_17_mm",
-    "smpl.root_deg.all", "smpl.root_deg.facing", "smpl.root_deg.away", "smpl.iou.input", "smpl.iou.others",
+    "smpl.root_deg.all", "smpl.root_deg.facing", "smpl.root_deg.away",
+    "smpl.root_over_90_pct.all", "smpl.iou.input", "smpl.iou.others",
     "smpl.implausible_pct", "prior.auc.shuffled", "prior.auc.generator",
     "nvs.psnr_person", "nvs.psnr_crop", "nvs.ssim_person", "nvs.ssim_crop",
 ]  # fmt: skip

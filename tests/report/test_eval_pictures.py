@@ -13,7 +13,7 @@ from geobody.body.model import BodyModel
 from geobody.data.crops import CropShards
 from geobody.models.encoder_decoder import draw_turned, draw_views, make_encoder_decoder
 from geobody.report.eval_figures import bodies_figure, neighbours_figure, rows_by_direction, turned_figure
-from geobody.report.eval_pictures import WORST, neighbours_in_other_views, worst_of_sequences
+from geobody.report.eval_pictures import SEQUENCE, WORST, neighbours_in_other_views, worst_of_sequences
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,12 @@ def test_the_worst_are_of_different_sequences_and_ordered() -> None:
     assert worst_of_sequences(errors, sequences).tolist() == [1, 4, 3]
     many = np.stack([np.arange(40), np.arange(40)], 1)
     assert len(worst_of_sequences(np.arange(40.0), many)) == WORST
+
+
+def test_two_takes_of_an_action_are_two_sequences() -> None:
+    columns = {"subject": [9, 9, 9], "action": [2, 2, 2], "subaction": [1, 2, 2], "camera": [1, 1, 1]}
+    sequences = np.stack([columns[name] for name in SEQUENCE], 1)
+    assert worst_of_sequences(np.array([1.0, 2.0, 3.0]), sequences).tolist() == [2, 0]
 
 
 def test_neighbours_are_near_in_the_world_and_of_another_camera() -> None:
@@ -87,6 +93,21 @@ def test_more_bodies_than_a_line_holds_stand_below_each_other(shards: CropShards
         )  # fmt: skip
         heights.append(Image.open(path).height)
     assert heights[1] > 1.7 * heights[0]
+
+
+def test_a_title_stands_above_the_bodies(shards: CropShards, tmp_path: Path) -> None:
+    body = BodyModel(arrays=capsule_body())
+    vertices = np.tile(1000 * body.v_template.numpy() * (1, -1, -1), (2, 1, 1))
+    heights = []
+    for title in ("", "the two worst"):
+        bodies_figure(
+            tmp_path / "bodies.png", shards=shards, rows=np.arange(2), faces=body.faces.numpy(),
+            predicted=vertices, true=None, errors_mm=np.arange(2.0), title=title,
+        )  # fmt: skip
+        drawn = np.asarray(Image.open(tmp_path / "bodies.png").convert("L"))
+        heights.append(len(drawn))
+    assert heights[1] == heights[0] + 20
+    assert drawn[:18].min() < 128 and drawn[18:21].min() == 255
 
 
 def test_an_arm_that_does_not_draw_leaves_the_inputs(shards: CropShards, tmp_path: Path) -> None:

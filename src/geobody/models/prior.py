@@ -23,6 +23,8 @@ N_LATENT = 20
 
 EXCESS_RAD = 0.1
 """A joint that leaves its range by this much costs as much as discriminators that all say fake."""
+STILL_RAD = 0.1
+"""A joint whose training range is narrower, about all axes, counts as one that does not move."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,21 @@ class PoseStatistics(nn.Module):
             return (beyond.square().sum(dim=-1) + 1e-12).sqrt() / EXCESS_RAD
 
     def implausible(self, body_pose: Tensor, *, tolerance_rad: float = 0.02) -> Tensor:
-        """(B,23) bool: joints whose rotation leaves, about any axis, the range of the training poses.
+        """(B,J) bool, of the J joints that ``move``: rotations that leave, about any axis, the training poses' range.
 
-        ``tolerance_rad`` keeps joints that never moved in training from failing over rounding.
+        ``tolerance_rad`` keeps hinges from failing over rounding about the axes that they never turned about.
         """
         offsets = self.offsets(body_pose)
         outside = (offsets < self.offset_low - tolerance_rad) | (offsets > self.offset_high + tolerance_rad)
-        return outside.any(dim=-1)
+        return outside.any(dim=-1)[:, self.moving]
+
+    @property
+    def moving(self) -> Tensor:
+        """(23,) bool: joints that turn by more than STILL_RAD about some axis in the training poses.
+
+        A capture without fingers, say, leaves the hands still: there a degree would decide what is plausible.
+        """
+        return (self.offset_high - self.offset_low).amax(dim=-1) > STILL_RAD
 
 
 class PoseDiscriminators(nn.Module):
@@ -229,9 +239,10 @@ class PosePrior(nn.Module):
         """(B,): the higher, the more real, for rotation matrices (B,23,3,3) and betas (B,10)."""
         return self.discriminators(body_pose, betas).score()
 
-    def implausible(self, body_pose: Tensor) -> Tensor:
-        """(B,23) bool: joint rotations outside the 99.9 % range of the training poses."""
-        return self.discriminators.statistics.implausible(body_pose)
+    @torch.no_grad()
+    def implausible_pct(self, body_pose: Tensor) -> float:
+        """Share of rotations (B,23,3,3), of joints that move in training, outside their 99.9 % range there, in %."""
+        return 100 * float(self.discriminators.statistics.implausible(body_pose).double().mean())
 
 
 def realness_loss(verdicts: Verdicts) -> Tensor:

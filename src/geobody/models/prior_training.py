@@ -53,14 +53,19 @@ def shuffle_joints(body_pose: Tensor, generator: torch.Generator, *, share: Tens
     return body_pose[source, torch.arange(joints, device=body_pose.device)]
 
 
-def add_noise(body_pose: Tensor, generator: torch.Generator, *, rms_deg: Tensor | float) -> Tensor:
+def add_noise(
+    body_pose: Tensor, generator: torch.Generator, *, rms_deg: Tensor | float, moving: Tensor | None = None
+) -> Tensor:
     """Poses (B,23,3,3), each joint turned about a random axis by an angle of this root mean square.
 
-    The axis is uniform on the sphere, the angle normal; ``rms_deg`` is a number or (B,1).
+    The axis is uniform on the sphere, the angle normal; ``rms_deg`` is a number or (B,1). With ``moving`` (23,) bool
+    the others stay: joints that are still in all real poses would give every fake away.
     """
     n, joints = body_pose.shape[:2]
     axis = torch.nn.functional.normalize(torch.randn(n, joints, 3, generator=generator), dim=-1)
     angle = torch.deg2rad(torch.as_tensor(rms_deg)) * torch.randn(n, joints, generator=generator)
+    if moving is not None:
+        angle = angle * moving.cpu()
     return body_pose @ axis_angle_to_matrix(axis * angle[..., None]).to(body_pose.device)
 
 
@@ -159,15 +164,18 @@ def moment_loss(prior: PosePrior, body_pose: Tensor, betas: Tensor) -> Tensor:
 def prior_auc(prior: PosePrior, body_pose: Tensor, betas: Tensor, *, seed: int) -> dict[str, float]:
     """AUC of real poses (N,23,3,3) and betas (N,10) against each kind of fake; 0.5 is chance.
 
-    Keys: generator, shuffled, noise_5, noise_10, noise_20, noise_30 (degrees, root mean square).
+    Keys: generator, shuffled, noise_5, noise_10, noise_20, noise_30 (degrees, root mean square, of joints that move).
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw, moving = torch.Generator().manual_seed(seed), prior.discriminators.statistics.moving
     real = prior.score(body_pose, betas).cpu().numpy()
     fakes = {
         "generator": prior.generator.sample(len(body_pose), draw),
         "shuffled": (shuffle_joints(body_pose, draw), betas),
     }
-    fakes |= {f"noise_{deg}": (add_noise(body_pose, draw, rms_deg=float(deg)), betas) for deg in NOISE_DEG}
+    fakes |= {
+        f"noise_{deg}": (add_noise(body_pose, draw, rms_deg=float(deg), moving=moving), betas)
+        for deg in NOISE_DEG
+    }
     return {name: ranking_auc(real, prior.score(*fake).cpu().numpy()) for name, fake in fakes.items()}
 
 
@@ -192,8 +200,8 @@ def prior_report(
         "auc_seen": prior_auc(prior, *seen, seed=seed),
         "spread_deg": {"generated": spread_deg(generated), "val": spread_deg(unseen[0])},
         "implausible_pct": {
-            "generated": 100 * float(prior.implausible(generated).float().mean()),
-            "val": 100 * float(prior.implausible(unseen[0]).float().mean()),
+            "generated": prior.implausible_pct(generated),
+            "val": prior.implausible_pct(unseen[0]),
         },
     }
 

@@ -2,8 +2,8 @@
 
 Each step takes labelled images and, of other instants, all views. A body that was predicted from one
 view is turned into the others by the known rotations and put at their roots, so that a silhouette it
-never saw judges it. Of the people in the images no theta, no beta and no pose but the labels' enters; captured bodies
-that nobody filmed are rehearsed with embeddings made up for them (`geobody.models.rehearsal`).
+never saw judges it. Of the people in the images no theta, no beta and no pose but the labels' enters; bodies of the
+prior's set are rehearsed with embeddings made up for them (`geobody.models.rehearsal`).
 """
 
 from collections.abc import Mapping, Sequence

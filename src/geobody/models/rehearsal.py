@@ -1,9 +1,10 @@
-"""Captured bodies as lessons for the body regressor: their embeddings are made up from their joints.
+"""Bodies of the prior's set as lessons for the body regressor: their embeddings are made up from their joints.
 
-S1's labels hold S1's poses. The prior's set holds thousands of bodies, seen by no camera; but what L_3D says of a pose
-is linear in its joints, nearly, and turns with them. So a ridge regression on the labelled images gives the points of
-any pose, a labelled image's residual the noise about them, and the joints get noise of their own: networks err
-more on strangers than on whom they know.
+S1's labels hold S1's poses. The prior's set holds thousands of bodies without images. (On the synthetic
+set they come from the generator that moves the people in the images too, in other takes than the test subjects'.) But
+what L_3D says of a pose is linear in its joints, nearly, and turns with them. So a ridge regression on the labelled
+images gives the points of any pose, a labelled image's residual the noise about them, and the joints get noise of
+their own: networks err more on strangers than on whom they know.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ from geobody.models.regressor_prior import RealBodies
 
 RIDGE = 1e-3
 """Penalty, as a share of the joints' mean second moment."""
-NOISE = 0.35
+NOISE = 0.15
 """Noise of a joint, in units of its spread over the labels."""
 
 

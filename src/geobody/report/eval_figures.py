@@ -26,6 +26,8 @@ from geobody.report.figures import (
 DIRECTIONS: Final = 12
 TILE_PX: Final = 160
 MAX_BYTES_OF_BODIES: Final = 560_000
+BLOCK_GAP: Final = 0.14
+"""Inches between blocks of pictures, for the titles of the lower one."""
 
 CURVES: Final = {
     "mean pose": ("joints_mean_pose_mm", "#999999"),
@@ -111,20 +113,28 @@ def bodies_figure(
     predicted: NDArray,
     true: NDArray | None,
     errors_mm: NDArray | None,
+    title: str = "",
 ) -> None:
     """For crops ``rows``: input, predicted body over it, from the input view and from the side, true body.
 
     ``predicted`` and ``true`` are vertices (N,V,3), mm, root-centred in the crop frame. Twelve stand side by
-    side, the next twelve below them.
+    side, the next twelve below them; ``title`` stands above all.
     """
     titles = ["input", "overlay", "body", "from the side"] + ([] if true is None else ["true", "true, side"])
     blocks = -(-len(rows) // DIRECTIONS)
-    height = 1.04 * len(titles) * blocks + 0.15
+    head = 0.42 if title else 0.22
+    gaps = BLOCK_GAP * (blocks - 1)  # titles of a block would touch the one above
+    height = 1.04 * len(titles) * blocks + head + gaps - 0.07
     figure = new_figure(12.5, height)
     grid = image_grid(
-        figure, len(titles) * blocks, min(DIRECTIONS, len(rows)), top=1 - 0.22 / height, left=0.045
+        figure, len(titles) * blocks, min(DIRECTIONS, len(rows)), top=1 - (head + gaps) / height, left=0.045
     )
+    figure.text(0.5, 1 - 0.04 / height, title, ha="center", va="top", fontsize=9)
     axes = grid.reshape(blocks, len(titles), -1)
+    for block in range(blocks - 1):
+        for axis in axes[block].flat:
+            place = axis.get_position()
+            axis.set_position(place.translated(0, BLOCK_GAP * (blocks - 1 - block) / height))
     for number, row in enumerate(rows):
         block, column = divmod(number, DIRECTIONS)
         image = np.asarray(shards.images[row])
@@ -149,9 +159,9 @@ def bodies_figure(
             draw_image(axes[block, line, column], tile)
         if errors_mm is not None:
             axes[block, 0, column].set_title(f"PVE {errors_mm[number]:.0f} mm", fontsize=7, pad=2)
-    for line, title in enumerate(titles):
+    for line, name in enumerate(titles):
         for block in range(blocks):
-            axes[block, line, 0].set_ylabel(title, fontsize=7)
+            axes[block, line, 0].set_ylabel(name, fontsize=7)
     save_png(path, figure, max_bytes=MAX_BYTES_OF_BODIES)
 
 

@@ -20,6 +20,8 @@ PICTURES: Final = (
     "skeletons", "novel_views", "turned", "neighbours", "bodies", "worst_bodies", "errors",
 )  # fmt: skip
 WORST: Final = 12
+SEQUENCE: Final = ("subject", "action", "subaction", "camera")
+"""Columns of which images of one sequence have the same values: two takes of an action are two sequences."""
 TURNED_PEOPLE: Final = 6
 ANGLES_DEG: Final = np.arange(0.0, 360.0, 45.0)
 NEIGHBOURS: Final = 3
@@ -93,10 +95,10 @@ def draw_pictures(
     judged = errors if errors is not None else np.linalg.norm(
         predictions.joints("smpl_joints_pred_mm") - true, axis=-1
     ).mean(axis=1)  # fmt: skip
-    worst = worst_of_sequences(
-        judged, np.stack([predictions.columns[n] for n in ("subject", "action", "camera")], 1)
-    )
-    for name, which in (("bodies", both), ("worst_bodies", worst)):
+    worst = worst_of_sequences(judged, np.stack([predictions.columns[name] for name in SEQUENCE], 1))
+    by = "joint error" if errors is None else "PVE"
+    of_worst = f"worst image of each of the {len(worst)} worst sequences, by {by}"
+    for name, which, title in (("bodies", both, ""), ("worst_bodies", worst, of_worst)):
         sample = predictions.take(which)
         figures.bodies_figure(
             paths[name],
@@ -106,6 +108,7 @@ def draw_pictures(
             predicted=sample.vertices_mm("pred", body),
             true=sample.vertices_mm("true", body) if sample.has_truth else None,
             errors_mm=None if errors is None else errors[which],
+            title=title,
         )
     figures.errors_figure(paths["errors"], metrics, predictions)
 
