@@ -1,5 +1,6 @@
 """The study: equal budgets, one experiment for each training, and figures read back from where DVC keeps them."""
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -18,12 +19,13 @@ from geobody.config import load_params
 from geobody.data.crops import CropShards
 from geobody.evaluation import body_errors
 from geobody.predictions import Predictions
+from tools.study import __main__ as command
 from tools.study import collect, figure, report, rows, steps, strip
 from tools.study.__main__ import ABLATION, PRETEXTS, STEPS, TABLE
 from tools.study.steps import read as read_costs
 from tools.write_data_card import ROOT
 
-LOCK = "stages: {{crops: {{outs: [{{path: data/crops, hash: md5, md5: {}.dir}}]}}}}\n"
+STAGES = ("encdec", "pose_head", "controls", "smpl_regressor", "eval")
 CHANGES = {
     "synth.actions": [2, 3], "synth.subactions": 1, "synth.frames": 10, "dataset.train_subjects": [1, 5, 8],
     "labels.ceiling_subjects": [1, 5, 8], "encdec.arm": "rhodin", "encdec.steps": 200,
@@ -69,12 +71,31 @@ def write_params(repository: Path, **changes: Any) -> None:
     (repository / "params.yaml").write_text(json.dumps(params))
 
 
+def module(stage: str) -> str:
+    return f"src/geobody/{stage}.py"
+
+
+def write_lock(repository: Path, *, crops: str = "aa") -> None:
+    """A dvc.lock of the modules as they are, one for each stage."""
+    stages: dict[str, Any] = {"crops": {"outs": [{"path": "data/crops", "md5": f"{crops}.dir"}]}}
+    for stage in STAGES:
+        md5 = hashlib.md5((repository / module(stage)).read_bytes()).hexdigest()
+        data = {"path": "data/crops", "md5": f"{crops}.dir"}
+        stages[stage] = {"deps": [data, {"path": module(stage), "md5": md5}]}
+    (repository / "dvc.lock").write_text(json.dumps({"stages": stages}))
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one experiment that DVC would keep, of the part "screen"."""
     git(tmp_path, "init", "--quiet")
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "dvc.lock").write_text(LOCK.format("aa"))
+    (tmp_path / "src/geobody").mkdir(parents=True)
+    for stage in STAGES:
+        (tmp_path / module(stage)).write_text("before")
+    stages = {stage: {"deps": ["data/crops", module(stage)]} for stage in STAGES}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    write_lock(tmp_path)
     write_params(tmp_path)
     for name, values in METRICS.items():
         (tmp_path / f"metrics/{name}.json").write_text(json.dumps(values))
@@ -151,10 +172,15 @@ def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
 
 
 def test_controls_of_one_seed_are_trained_once() -> None:
-    of_controls = {
-        json.dumps(rows.of_controls(e.params), sort_keys=True) for e in rows.experiments("compare")
-    }
-    assert len(of_controls) == len({e.seed for e in rows.experiments("compare")})
+    seeds = [{e.seed for e in few} for few in rows.alike(rows.experiments("compare"), rows.of_controls)]
+    assert seeds == [{0}, {1}, {2}]
+
+
+def test_rows_of_the_ablation_have_one_embedding_of_each_seed() -> None:
+    every = [e for part in ("ablation", "ablation_seeds") for e in rows.experiments(part)]
+    seeds = [{e.seed for e in few} for few in rows.alike(every, rows.of_embeddings)]
+    assert seeds == [{0}, {1}, {2}]
+    assert all(len(few) == 1 for few in rows.alike(rows.experiments("compare"), rows.of_embeddings))
 
 
 def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
@@ -210,8 +236,9 @@ def test_a_bodys_row_says_what_its_pose_cannot(repository: Path) -> None:
 
 def test_an_experiment_on_other_crops_does_not_count(repository: Path) -> None:
     assert list(collect.finished(repository, [experiment()])) == [experiment().name]
-    (repository / "dvc.lock").write_text(LOCK.format("bb"))
+    write_lock(repository, crops="bb")
     assert collect.finished(repository, [experiment()]) == {}
+    assert collect.finished(repository, [experiment()], any_code=True) == {}
 
 
 def test_an_experiment_with_other_params_does_not_count_but_for_its_own_changes(repository: Path) -> None:
@@ -219,6 +246,84 @@ def test_an_experiment_with_other_params_does_not_count_but_for_its_own_changes(
     assert list(collect.finished(repository, [experiment()])) == [experiment().name]
     write_params(repository, **{"controls.steps": 2500})
     assert collect.finished(repository, [experiment()]) == {}
+    assert collect.finished(repository, [experiment()], any_code=True) == {}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_experiment_counts_while_the_code_that_trains_it_is_the_same(repository: Path, stage: str) -> None:
+    (repository / module(stage)).write_text("after")
+    assert collect.finished(repository, [experiment()])
+    assert collect.stale(repository, STAGES) == [stage]
+    write_lock(repository)
+    assert collect.stale(repository, STAGES) == []
+    trains = stage in ("encdec", "pose_head", "controls")
+    assert list(collect.finished(repository, [experiment()])) == [experiment().name] * (not trains)
+    assert list(collect.finished(repository, [experiment()], any_code=True)) == [experiment().name]
+
+
+def test_a_module_more_is_other_code(repository: Path) -> None:
+    defined = json.loads((repository / "dvc.yaml").read_text())
+    defined["stages"]["pose_head"]["deps"].append(module("encdec"))
+    (repository / "dvc.yaml").write_text(json.dumps(defined))
+    assert collect.stale(repository, STAGES) == ["pose_head"]
+    lock = json.loads((repository / "dvc.lock").read_text())
+    lock["stages"]["pose_head"]["deps"].append(lock["stages"]["encdec"]["deps"][1])
+    (repository / "dvc.lock").write_text(json.dumps(lock))
+    assert collect.stale(repository, STAGES) == []
+    assert collect.finished(repository, [experiment()]) == {}
+
+
+def test_rows_rest_on_the_stages_that_train_what_they_measure() -> None:
+    found = {e.part: collect.trained_by(e) for e in everything() if e.arm in ("default", "rhodin")}
+    assert found["screen"] == found["compare"] == ("encdec", "pose_head", "controls")
+    assert found["ablation"] == found["ablation_seeds"] == ("pose_head", "gan_prior", "smpl_regressor")
+    (scratch, *_) = rows.experiments("screen")
+    assert collect.trained_by(scratch) == ("pose_head", "controls")
+    assert collect.trained_by(rows.experiments("turns")[0]) == ("pose_head",)  # its controls are cut short
+
+
+def test_experiments_of_other_code_are_named_and_trained_again_unless_they_are_kept(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queued: list[str] = []
+
+    def dvc(*words: str) -> None:
+        if "--queue" in words:
+            queued.append(words[words.index("--name") + 1])
+
+    monkeypatch.setattr(command, "ROOT", repository)
+    monkeypatch.setattr(command, "TABLE", repository / "study.csv")
+    monkeypatch.setattr(command, "_seconds", lambda: COSTS)
+    monkeypatch.setattr(command, "_dvc", dvc)
+    monkeypatch.setattr(rows, "experiments", lambda part: [experiment()])
+    command.main(["run", "screen"])
+    assert capsys.readouterr().out == "1 experiments, 0 to run\nstudy.csv: 1 of 1 experiments read\n"
+
+    (repository / module("pose_head")).write_text("after")
+    with pytest.raises(SystemExit, match=r"dvc\.lock has other code of pose_head .* dvc repro pose_head"):
+        command.main(["run", "screen"])
+    write_lock(repository)
+    name = experiment().name
+    with pytest.raises(
+        SystemExit, match="1 experiments have no result that counts"
+    ):  # as nothing trains here
+        command.main(["run", "screen"])
+    assert queued == [f"{name}-controls", name]
+    said = f"1 experiments of other code do not count: {name}; to keep them: python -m tools.study"
+    assert capsys.readouterr().out.startswith(f"{said} run screen --keep\n1 experiments, 1 to run\n")
+    assert len(collect.read(repository / "study.csv")) == 4  # rows stay
+
+    (repository / "study.csv").unlink()
+    command.main(["collect", "screen"])
+    assert f"{said} collect screen --keep" in capsys.readouterr().out
+    assert collect.read(repository / "study.csv") == []
+
+    queued.clear()
+    for action in ("collect", "run"):
+        command.main([action, "screen", "--keep"])
+        assert f"1 experiments of other code count too: {name}\n" in capsys.readouterr().out
+        assert len(collect.read(repository / "study.csv")) == 4
+    assert queued == []
 
 
 def test_a_training_has_one_row_and_the_last_figures(repository: Path, tmp_path: Path) -> None:
@@ -281,16 +386,47 @@ def test_rolls_get_their_columns_where_trainings_differ_in_them() -> None:
     assert first.endswith("| 90.0 | 180.0 |")
 
 
-def test_bodies_have_a_table_with_the_default_first() -> None:
-    def row(arm: str, pve: float) -> dict[str, str]:
-        figures = dict.fromkeys(collect.BODY_COLUMNS, "0.5")
-        return figures | {"arm": arm, "pve_mm": str(pve), "crops": "aa"}
+def body(arm: str, seed: int, pve: float) -> dict[str, str]:
+    """A row of ablation.csv."""
+    figures = dict.fromkeys(collect.BODY_COLUMNS, "0.5")
+    return figures | {"arm": arm, "seed": str(seed), "pve_mm": str(pve), "crops": "aa"}
 
-    lines = report.bodies([row("tanh", 90), row("default", 100), row("default", 110)]).splitlines()
-    assert lines[2].startswith("| `default` | 2 | 105.0 (100.0 to 110.0) |")
-    assert lines[3].startswith("| `tanh` | 1 | 90.0 |")
-    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+
+def test_bodies_have_a_table_with_the_default_first() -> None:
+    lines = report.bodies(
+        [body("tanh", 0, 90), body("default", 0, 100), body("default", 1, 110)]
+    ).splitlines()
+    assert lines[2].startswith("| `default` | 2 | 105.0 (100.0 to 110.0) |  |")
+    assert lines[3].startswith("| `tanh` | 1 | 90.0 | -10.0 |")
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == lines[3].count("|")
     assert report.bodies([]) == "Not run yet."
+
+
+def test_a_body_is_compared_with_the_default_of_its_own_seed() -> None:
+    found = [body("default", seed, pve) for seed, pve in ((0, 80), (1, 100), (2, 90))]
+    found += [body("thesis", seed, pve) for seed, pve in ((0, 84), (2, 99), (1, 103))] + [body("tanh", 5, 90)]
+    lines = report.bodies(found).splitlines()
+    assert lines[3].startswith("| `tanh` | 1 | 90.0 |  |")
+    assert lines[4].startswith("| `thesis` | 3 | 95.3 (84.0 to 103.0) | +5.3 (+3.0 to +9.0) |")
+
+
+def test_a_bodys_line_has_ranges_and_all_that_the_csv_has_of_it(tmp_path: Path) -> None:
+    one = body("default", 0, 80) | {"t_pve_40_bodies_mm": "36", "iou_input": "0.7", "iou_others": "0.68"}
+    one |= {"root_deg": "7", "root_facing_deg": "6", "root_away_deg": "8", "implausible_pct": "0.02"}
+    two = one | {"seed": "1", "iou_input": "0.74", "root_away_deg": "9", "implausible_pct": "1.7"}
+    collect.write(tmp_path / "ablation.csv", [one, two], columns=collect.BODY_COLUMNS)
+    head, _, line, *_ = report.bodies(collect.read(tmp_path / "ablation.csv")).splitlines()
+    cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    assert cells["T-pose PVE, 40 bodies"] == "36.0 (36.0 to 36.0)"
+    assert (
+        cells["root, degrees: all / facing / away"]
+        == "7.0 (7.0 to 7.0) / 6.0 (6.0 to 6.0) / 8.5 (8.0 to 9.0)"
+    )
+    assert cells["IoU, input / others"] == "0.72 (0.70 to 0.74) / 0.68 (0.68 to 0.68)"
+    assert cells["implausible, % |"] == "0.86 (0.02 to 1.70) |"
+    assert report.bodies(
+        [body("default", 0, 80) | {"t_pve_40_bodies_mm": ""}]
+    )  # of a set without such bodies
 
 
 def test_rows_of_bodies_are_told_apart_by_their_own_columns(tmp_path: Path) -> None:

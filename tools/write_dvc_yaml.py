@@ -20,13 +20,13 @@ FIGURES_OF_THE_STUDY = ("metrics/figures/ablation.png", "metrics/figures/labels.
 def dvc_yaml() -> str:
     """The text of dvc.yaml."""
     stages = HEADER + "stages:\n" + "".join(_stage(name, spec) for name, spec in STAGES.items())
-    return stages + _plots_of_the_study()
+    figures = "".join(f"  - {path}\n" for path in figures_of_the_study())
+    return stages + ("plots:\n" + figures if figures else "")
 
 
-def _plots_of_the_study() -> str:
-    """Figures that no stage writes, for ``dvc plots``, once they are there."""
-    there = [path for path in FIGURES_OF_THE_STUDY if (ROOT / path).is_file()]
-    return "plots:\n" + "".join(f"  - {path}\n" for path in there) if there else ""
+def figures_of_the_study() -> list[str]:
+    """Pictures for ``dvc plots`` that no stage writes: those that the study has drawn so far."""
+    return [path for path in FIGURES_OF_THE_STUDY if (ROOT / path).is_file()]
 
 
 def _stage(name: str, spec: StageSpec) -> str:

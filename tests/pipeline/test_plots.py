@@ -11,10 +11,11 @@ import pytest
 
 from geobody.paths import STAGES
 from pipeline_types import Copy, Run, git
+from tools.write_dvc_yaml import figures_of_the_study
 
 CURVES = [path for spec in STAGES.values() for path in spec.curves.values()]
 TABLES = [path for spec in STAGES.values() for path in spec.tables.values()]
-FIGURES = [path for spec in STAGES.values() for path in spec.figures.values()]
+FIGURES = [path for spec in STAGES.values() for path in spec.figures.values()] + figures_of_the_study()
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None
 )

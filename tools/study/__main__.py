@@ -1,8 +1,9 @@
 """``python -m tools.study``: queues the study's experiments, runs them, and reads them back into one table.
 
 ``run PART`` queues what is missing of a part of arms.yaml or ablation.yaml and runs it; stopped and started again it
-goes on. ``collect PART`` reads its finished experiments into metrics/tables/. ``steps`` measures what a step of each
-network costs, which is what the steps in arms.yaml were chosen by.
+goes on. ``collect PART`` reads its finished experiments into metrics/tables/. Experiments whose networks other code
+trained do not count, but with ``--keep``. ``steps`` measures what a step of each network costs, which is what the steps
+in arms.yaml were chosen by.
 """
 
 import argparse
@@ -24,40 +25,64 @@ STEPS = ROOT / "metrics" / "tables" / "study_steps.csv"
 PRETEXTS = ("thesis", "rhodin", "explicit", "sync", "rhodin+sync", "explicit+sync")
 
 
-def run(part: str) -> None:
+def run(part: str, *, keep: bool = False) -> None:
     """Runs the experiments of a part that have no result on this data set yet.
 
-    First the controls, the two CNNs of a stage side by side, then the arms, which find them in the run cache.
+    First what several of them share, which they then find in the run cache: the controls, the two CNNs of a stage
+    side by side, and embeddings that more than one body regressor reads, with the short controls of their rows: two
+    experiments at the same stage with the same params would be in each other's way. A result of other code is trained
+    again, or counts too if it is to ``keep``.
     """
     wanted = rows.experiments(part)
-    missing = _unfinished(wanted)
+    stages = sorted({stage for e in wanted for stage in collect.trained_by(e)})
+    if not keep and (stale := collect.stale(ROOT, stages)):
+        raise SystemExit(
+            f"error: dvc.lock has other code of {', '.join(stale)} than the workspace, so that nothing trained now "
+            f"would count; run: dvc repro {' '.join(stale)}"
+        )
+    done = _finished(part, wanted, action="run", keep=keep)
+    missing = [e for e in wanted if e.name not in done]
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
     controlled = [e for e in missing if "cnn_s1" in e.controls]
-    alike = {tuple(sorted((k, str(v)) for k, v in rows.of_controls(e.params).items())): e for e in controlled}
-    known = collect.references(ROOT)
     jobs = rows.jobs_of(part)
     pairs = 1 if any("cnn_all" in e.controls for e in controlled) else jobs
-    for at_once, chosen, targets in ((pairs, list(alike.values()), ["controls"]), (jobs, missing, [])):
-        for e in chosen:
-            params = rows.of_controls(e.params) if targets else e.params
-            name = f"{e.name}-controls" if targets else e.name
+    controls = [
+        (f"{few[0].name}-controls", rows.of_controls(few[0].params))
+        for few in rows.alike(controlled, rows.of_controls)
+    ]
+    embeddings = [
+        (f"{few[0].name}-embeddings", rows.of_embeddings(few[0].params))
+        for few in rows.alike(missing, rows.of_embeddings)
+        if len(few) > 1
+    ]
+    known = collect.references(ROOT)
+    for at_once, chosen, targets in (
+        (pairs, controls, ["controls"]),
+        (jobs, embeddings, ["embeddings", "gan_prior", "controls"]),
+        (jobs, [(e.name, e.params) for e in missing], rows.stages_of(part)),
+    ):
+        for name, params in chosen:
             if name in known:
-                _dvc("exp", "remove", name)  # of another data set, or the controls of an earlier run
+                _dvc("exp", "remove", name)  # of another data set, or of an earlier run
             _dvc("exp", "run", "--queue", "--name", name, *rows.overrides(params), *targets)
         if chosen:
             _dvc("exp", "run", "--run-all", "--jobs", str(at_once))
-    read_back(part)
-    if left := [e.name for e in _unfinished(wanted)]:
+    read_back(part, keep=keep)
+    done = collect.finished(ROOT, wanted, any_code=keep)
+    if left := [e.name for e in wanted if e.name not in done]:
         raise SystemExit(
-            f"error: {len(left)} experiments failed, e.g. {left[0]}; see: dvc queue logs {left[0]}"
+            f"error: {len(left)} experiments have no result that counts, e.g. {left[0]}; see: dvc queue logs {left[0]}"
         )
 
 
-def read_back(part: str) -> None:
-    """Adds the rows of a part's finished experiments to its table; rows of other trainings stay."""
+def read_back(part: str, *, keep: bool = False) -> None:
+    """Adds the rows of a part's finished experiments to its table; rows of other trainings stay.
+
+    So do those of experiments of other code, which are read again if they are to ``keep``.
+    """
     experiments = rows.experiments(part)
-    references = collect.finished(ROOT, experiments)
+    references = _finished(part, experiments, action="collect", keep=keep)
     done = [(e, references[e.name]) for e in experiments if e.name in references]
     bodies = rows.file_of(part).stem == "ablation"
     if bodies:
@@ -86,9 +111,15 @@ def steps() -> None:
     print(STEPS.read_text(), end="")
 
 
-def _unfinished(wanted: Sequence[rows.Experiment]) -> list[rows.Experiment]:
-    done = collect.finished(ROOT, wanted)
-    return [e for e in wanted if e.name not in done]
+def _finished(part: str, wanted: Sequence[rows.Experiment], *, action: str, keep: bool) -> dict[str, str]:
+    """Those of ``wanted`` that count, as ``collect.finished`` has them; says which are of other code."""
+    every = collect.finished(ROOT, wanted, any_code=True)
+    same = collect.finished(ROOT, [e for e in wanted if e.name in every])
+    if others := [name for name in every if name not in same]:
+        said = "count too" if keep else "do not count"
+        hint = "" if keep else f"; to keep them: python -m tools.study {action} {part} --keep"
+        print(f"{len(others)} experiments of other code {said}: {', '.join(others)}{hint}", flush=True)
+    return every if keep else same
 
 
 def _seconds() -> dict[str, float]:
@@ -109,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("action", choices=("run", "collect", "steps"))
     parser.add_argument("part", nargs="?", help="a part of arms.yaml or ablation.yaml")
+    parser.add_argument("--keep", action="store_true", help="count experiments of other code too")
     given = parser.parse_args(arguments)
     if given.action != "steps" and given.part is None:
         parser.error(f"{given.action} needs a part")
@@ -116,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.action == "steps":
             steps()
         else:
-            {"run": run, "collect": read_back}[given.action](given.part)
+            {"run": run, "collect": read_back}[given.action](given.part, keep=given.keep)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
 

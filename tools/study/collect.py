@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 
 from geobody.config import Params
 from tools.data_hash import crops_hash
-from tools.study.rows import Experiment
+from tools.study.rows import Experiment, file_of
 
 COLUMNS: Final = (
     "part", "arm", "track", "fraction", "turn_deg", "seed", "people", "pretext_steps", "steps", "core_minutes",
@@ -31,6 +32,7 @@ BODY_COLUMNS: Final = (
 KEY: Final = COLUMNS[:7]
 BODY_KEY: Final = BODY_COLUMNS[:4]
 HEAD: Final = "pose head"
+CODE: Final = ("src/", "stages/")
 Row = dict[str, Any]
 
 
@@ -41,22 +43,50 @@ def references(repository: Path) -> dict[str, str]:
     return {name.rpartition("/")[2]: name for name in names}
 
 
-def finished(repository: Path, wanted: Iterable[Experiment]) -> dict[str, str]:
-    """Name -> reference of those of ``wanted`` that ran with the workspace's crops and params.
+def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool = False) -> dict[str, str]:
+    """Name -> reference of those of ``wanted`` that ran with the workspace's crops, params and code.
 
-    But for what they change themselves. A param that params.yaml did not have yet counts as its default.
+    But for what they change themselves. A param that params.yaml did not have yet counts as its default. The code is
+    that of the stages ``trained_by``, as dvc.lock records it; with ``any_code`` it may be any.
     """
-    crops = crops_hash((repository / "dvc.lock").read_text())
+    lock = (repository / "dvc.lock").read_text()
+    crops = crops_hash(lock)
+    recorded = _code(lock)
     params = _yaml((repository / "params.yaml").read_text())
     known = references(repository)
 
     def counts(e: Experiment) -> bool:
         reference = known[e.name]
         ran_with = _yaml(_show(repository, reference, "params.yaml"))
-        same_crops = crops_hash(_show(repository, reference, "dvc.lock")) == crops
-        return same_crops and Params(**ran_with) == Params(**changed(params, e.params))
+        lock = _show(repository, reference, "dvc.lock")
+        if crops_hash(lock) != crops or Params(**ran_with) != Params(**changed(params, e.params)):
+            return False
+        if any_code:
+            return True
+        ran = _code(lock)
+        return all(ran.get(stage) == recorded.get(stage) for stage in trained_by(e))
 
     return {e.name: known[e.name] for e in wanted if e.name in known and counts(e)}
+
+
+def trained_by(experiment: Experiment) -> tuple[str, ...]:
+    """Stages that train what a row of the experiment is measured on; code that judges or draws is not among theirs."""
+    if file_of(experiment.part).stem == "ablation":
+        return ("pose_head", "gan_prior", "smpl_regressor")
+    pretext = () if experiment.params.get("encdec.arm") == "scratch" else ("encdec",)
+    return (*pretext, "pose_head", *(("controls",) if experiment.controls else ()))
+
+
+def stale(repository: Path, stages: Iterable[str]) -> list[str]:
+    """Those of ``stages`` whose code in dvc.lock is not that of the workspace's files."""
+    recorded = _code((repository / "dvc.lock").read_text())
+    defined = _yaml((repository / "dvc.yaml").read_text())["stages"]
+
+    def files(stage: str) -> dict[str, str]:
+        paths = [path for path in defined[stage]["deps"] if path.startswith(CODE)]
+        return {path: hashlib.md5((repository / path).read_bytes()).hexdigest() for path in paths}
+
+    return [stage for stage in stages if recorded.get(stage) != files(stage)]
 
 
 def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,6 +227,14 @@ def _errors(repository: Path, reference: str, experiment: Experiment, name: str)
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
+
+
+def _code(lock: str) -> dict[str, dict[str, str]]:
+    """Stage -> path -> MD5 of the code that the text of a dvc.lock records."""
+    return {
+        stage: {d["path"]: d["md5"] for d in entry.get("deps", ()) if d["path"].startswith(CODE)}
+        for stage, entry in _yaml(lock)["stages"].items()
+    }
 
 
 def _unlabelled_instants(params: Mapping[str, Any], held_out: Iterable[int]) -> int:

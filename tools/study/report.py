@@ -17,9 +17,11 @@ HEAD: Final = (
     "|---|---|---|---|---|---|---|---|"
 )
 BODY_HEAD: Final = (
-    "| | seeds | PVE | N-MPJPE | MPJPE | T-pose PVE | root, degrees: all / facing away | IoU, input / others "
-    "| implausible, % |\n|---|---|---|---|---|---|---|---|---|"
+    "| | seeds | PVE | PVE less `default`'s | N-MPJPE | MPJPE | T-pose PVE | T-pose PVE, 40 bodies "
+    "| root, degrees: all / facing / away | IoU, input / others | implausible, % |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
+BODY_ROW: Final = "default"
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -56,20 +58,28 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
 
 
 def bodies(rows: Iterable[Mapping[str, str]]) -> str:
-    """A Markdown table of all rows of the regressor's ablation, "default" first, then by the body's error."""
+    """A Markdown table of all rows of the regressor's ablation, "default" first, then by the body's error.
+
+    An error is the mean over seeds, with the range in brackets where there are several; so is the difference of PVE to
+    "default" of the same seed, which has the same embeddings.
+    """
     groups: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         groups.setdefault(row["arm"], []).append(row)
     if not groups:
         return "Not run yet."
-    order = sorted(groups, key=lambda arm: (arm != "default", _mean(groups[arm], "pve_mm")))
+    order = sorted(groups, key=lambda arm: (arm != BODY_ROW, _mean(groups[arm], "pve_mm")))
+    default = {row["seed"]: float(row["pve_mm"]) for row in groups.get(BODY_ROW, ())}
     lines = [BODY_HEAD]
     for arm in order:
         group = groups[arm]
-        said = [_said(group, name) for name in ("pve_mm", "n_mpjpe_17_mm", "mpjpe_17_mm", "t_pve_mm")]
-        said += [f"{_said(group, 'root_deg')} / {_said(group, 'root_away_deg')}"]
-        said += [" / ".join(f"{_mean(group, name):.2f}" for name in ("iou_input", "iou_others"))]
-        said += [f"{_mean(group, 'implausible_pct'):.2g}"]
+        paired = [row for row in group if arm != BODY_ROW and row["seed"] in default]
+        less = [float(row["pve_mm"]) - default[row["seed"]] for row in paired]
+        errors = ("n_mpjpe_17_mm", "mpjpe_17_mm", "t_pve_mm", "t_pve_40_bodies_mm")
+        said = [_said(group, "pve_mm"), _with_span(less, "+.1f"), *(_said(group, name) for name in errors)]
+        said += [" / ".join(_said(group, name) for name in ("root_deg", "root_facing_deg", "root_away_deg"))]
+        said += [" / ".join(_said(group, name, ".2f") for name in ("iou_input", "iou_others"))]
+        said += [_said(group, "implausible_pct", ".2f")]
         lines.append(f"| `{arm}` | {len(group)} | " + " | ".join(said) + " |")
     crops = groups[order[0]][0]["crops"][:8]
     return "\n".join([*lines, "", f"mm, on S9 and S11; crops `{crops}`."])
@@ -101,10 +111,15 @@ def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
     return " / ".join(shares)
 
 
-def _said(group: Rows, name: str) -> str:
-    values = [float(row[name]) for row in group]
-    span = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-    return f"{fmean(values):.1f}{span}"
+def _said(group: Rows, name: str, digits: str = ".1f") -> str:
+    return _with_span([float(row[name]) for row in group if row[name]], digits)
+
+
+def _with_span(values: Sequence[float], digits: str) -> str:
+    if not values:
+        return ""
+    span = f" ({min(values):{digits}} to {max(values):{digits}})" if len(values) > 1 else ""
+    return f"{fmean(values):{digits}}{span}"
 
 
 def _mean(group: Rows, name: str) -> float:

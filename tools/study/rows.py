@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -57,6 +57,21 @@ def of_controls(params: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if key.startswith(OF_CONTROLS)}
 
 
+def of_embeddings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the params that make a difference to what body regressors read."""
+    return {key: value for key, value in params.items() if not key.startswith("smpl_regressor.")}
+
+
+def alike(
+    experiments: Iterable[Experiment], what: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> list[list[Experiment]]:
+    """The experiments, those together of whose params ``what`` leaves the same."""
+    groups: dict[str, list[Experiment]] = {}
+    for e in experiments:
+        groups.setdefault(json.dumps(dict(what(e.params)), sort_keys=True), []).append(e)
+    return list(groups.values())
+
+
 def file_of(part: str) -> Path:
     """The file that defines a part. Raises ValueError when none does."""
     known = {name: path for path in FILES for name in read_yaml(path)["parts"]}
@@ -68,6 +83,11 @@ def file_of(part: str) -> Path:
 def jobs_of(part: str) -> int:
     """How many experiments of a part run side by side."""
     return int(read_yaml(file_of(part))["jobs"])
+
+
+def stages_of(part: str) -> list[str]:
+    """The stages that experiments of a part run up to: those whose metrics are read."""
+    return [str(stage) for stage in read_yaml(file_of(part))["stages"]]
 
 
 def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
