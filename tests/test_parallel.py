@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dask_cluster import dask_cluster
-from geobody import cluster, parallel
+from geobody import cluster
 from geobody.errors import DataError, GeobodyError, ParamsError
 from geobody.parallel import in_parallel
 
@@ -105,13 +105,23 @@ def test_no_run_begins_beside_what_an_ended_one_left(scheduler, tmp_path, monkey
 
 def test_a_cluster_works_in_the_callers_folder_with_one_thread(scheduler, tmp_path, monkeypatch):
     monkeypatch.setenv(cluster.ADDRESS, scheduler)
-    monkeypatch.setattr(parallel, "TASKS_PER_WORKER", 2)  # so that 9 tasks are three batches
+    monkeypatch.setattr(cluster, "TASKS_PER_WORKER", 2)  # so that 9 tasks are three batches
     for name in ("one", "another"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         found = list(in_parallel(whereabouts, range(9), total=9, desc="whereabouts"))
         assert os.getpid() not in {pid for pid, _, _ in found}
         assert {(folder, threads) for _, folder, threads in found} == {(str(tmp_path / name), "1")}
+
+
+def test_a_single_worker_does_the_work(tmp_path, monkeypatch):
+    """Not the caller's own process, which need not compute with one thread."""
+    with dask_cluster(ROOT, tmp_path, workers=1) as address:
+        monkeypatch.setenv(cluster.ADDRESS, address)
+        found = list(in_parallel(whereabouts, range(3), total=3, desc="whereabouts"))
+    pids = {pid for pid, _, _ in found}
+    assert len(pids) == 1
+    assert os.getpid() not in pids
 
 
 def test_a_worker_of_other_code_or_packages_refuses(scheduler, monkeypatch):

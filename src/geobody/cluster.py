@@ -11,12 +11,13 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import _lru_cache_wrapper, cache, lru_cache
+from functools import _lru_cache_wrapper, cache, lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from geobody.dependencies import ROOT
@@ -27,9 +28,15 @@ from geobody.yaml12 import read_yaml
 if TYPE_CHECKING:
     from distributed import Client
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
 ADDRESS = "GEOBODY_DASK"
 TIMEOUT_S = 20
 POLL_SECONDS = 0.2
+
+TASKS_PER_WORKER = 4
+"""Tasks that a worker gets at a time: bounds what scheduler and client hold."""
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Dask's nanny sets them for its workers; a worker that runs without one may lack them."""
@@ -75,6 +82,29 @@ def connected(address: str) -> Iterator["Client"]:
                 raise DataError(named, f"worker {worker} runs {threads} tasks at once", _START)
         _wait_for_leftovers(client, named)
         yield client
+
+
+def on_workers(address: str, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Generator[Result]:
+    """Yields ``function(task)`` for each task, in order, computed by the workers of the scheduler at ``address``.
+
+    An error in a worker is raised here as it was; raises ``DataError`` as ``connected`` and ``Place.take``.
+    """
+    here, remaining = Place.here(), iter(tasks)
+    with connected(address) as client:
+        # For a moment there may be no worker: the scheduler keeps a task until one comes back.
+        while batch := list(islice(remaining, TASKS_PER_WORKER * max(1, len(client.nthreads())))):
+            try:
+                results = client.gather(client.map(partial(_in_place, here, function), batch, pure=False))
+            except ModuleNotFoundError as error:
+                problem = f"its workers cannot import {error.name}"
+                cure = "start them with PYTHONPATH=src:."
+                raise DataError(f"{ADDRESS}={address}", problem, cure) from error
+            yield from results
+
+
+def _in_place(here: "Place", function: Callable[[Task], Result], task: Task) -> Result:
+    here.take()
+    return function(task)
 
 
 def check_cluster() -> None:

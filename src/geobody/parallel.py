@@ -1,29 +1,25 @@
 """Work spread over processes: results in order, with progress.
 
-joblib's backend decides where the work runs: processes of this machine (loky), or, when the environment
-variable ``GEOBODY_DASK`` names a scheduler, the workers of a Dask cluster.
+The work runs in processes of this machine, or, when the environment variable ``GEOBODY_DASK`` names a scheduler, on
+the workers of a Dask cluster.
 """
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 import cv2
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 
-from geobody.cluster import Place, connected, scheduler_address
-from geobody.errors import DataError, GeobodyError
+from geobody.cluster import on_workers, scheduler_address
+from geobody.errors import GeobodyError
 from geobody.interruption import children_deaf_to_signals, end_with_parent
 from geobody.progress import progress
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-TASKS_PER_WORKER = 4
-"""Tasks that a cluster's worker gets at a time: bounds what scheduler and client hold."""
 
 
 def in_parallel(
@@ -44,7 +40,7 @@ def in_parallel(
             )
             work = workers(delayed(_with_one_thread)(function, task) for task in tasks)
     else:
-        work = _on_cluster(address, function, tasks)
+        work = on_workers(address, partial(_with_one_thread, function), tasks)
     count = 0
     try:
         for result in progress(work, total=total, desc=desc):
@@ -57,29 +53,6 @@ def in_parallel(
             work.close()
     if count != total:
         raise GeobodyError(f"{desc}: {count} of {total} results came back; run it again")
-
-
-def _on_cluster(address: str, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Generator[Result]:
-    """As ``in_parallel``; the Dask backend returns lists alone, so tasks go out in batches."""
-    remaining, here = iter(tasks), Place.here()
-    placed = delayed(partial(_in_place, here))
-    with connected(address) as client:
-        # For a moment there may be no worker: the scheduler keeps a task until one comes back.
-        while batch := list(islice(remaining, TASKS_PER_WORKER * max(1, len(client.nthreads())))):
-            try:
-                with parallel_config(backend="dask", client=client):
-                    results = Parallel()(placed(function, task) for task in batch)
-            except ModuleNotFoundError as error:
-                problem = f"its workers cannot import {error.name}"
-                raise DataError(
-                    f"GEOBODY_DASK={address}", problem, "start them with PYTHONPATH=src:."
-                ) from error
-            yield from results
-
-
-def _in_place(here: Place, function: Callable[[Task], Result], task: Task) -> Result:
-    here.take()
-    return _with_one_thread(function, task)
 
 
 def _end_with(stage: int) -> None:

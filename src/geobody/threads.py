@@ -15,7 +15,7 @@ PINNED: Final = {
     "MKL_DYNAMIC": "FALSE",  # else MKL takes fewer threads than it is told when it sees fewer cores
     "OPENCV_FOR_THREADS_NUM": "1",
     # How long a thread of torch's looks for work before it sleeps. On a busy machine the others have the core that it
-    # looks on: three times as fast there, within the noise where nothing else runs (docs/decisions.md).
+    # looks on: 2.5 times as fast there, within the noise where nothing else runs (docs/decisions.md).
     "GOMP_SPINCOUNT": "10000",
 }
 
