@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -324,6 +325,52 @@ def test_experiments_of_other_code_are_named_and_trained_again_unless_they_are_k
         assert f"1 experiments of other code count too: {name}\n" in capsys.readouterr().out
         assert len(collect.read(repository / "study.csv")) == 4
     assert queued == []
+
+
+def test_what_the_table_has_is_kept_where_its_experiment_is_gone(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queued: list[str] = []
+
+    def dvc(*words: str) -> None:
+        """Every experiment ends as the one that the repository has."""
+        if "--queue" in words:
+            name = words[words.index("--name") + 1]
+            queued.append(name)
+            changes = next((e.params for e in known if e.name == name), {})
+            write_params(repository, **changes)
+            git(repository, "commit", "--quiet", "--all", "--allow-empty", "--message", name)
+            git(repository, "update-ref", f"refs/exps/ab/cdef/{name}", "HEAD")
+            write_params(repository)
+
+    one = experiment()
+    other = replace(one, arm="rhodin", params={"tuning.steps": 700})
+    known = [one.without_controls(), other.without_controls()]
+    monkeypatch.setattr(command, "ROOT", repository)
+    monkeypatch.setattr(command, "TABLE", repository / "study.csv")
+    monkeypatch.setattr(command, "_seconds", lambda: COSTS)
+    monkeypatch.setattr(command, "_dvc", dvc)
+    monkeypatch.setattr(rows, "experiments", lambda part: [one, other])
+    reference = collect.references(repository)[one.name]
+    collect.write(repository / "study.csv", collect.rows_of(repository, one, reference, COSTS))
+    git(repository, "update-ref", "-d", reference)
+
+    command.main(["run", "screen", "--keep"])
+    assert "2 experiments, 1 to run" in capsys.readouterr().out
+    assert queued == [other.without_controls().name]  # and no controls
+    table = collect.read(repository / "study.csv")
+    assert [row["arm"] for row in table] == [one.arm, *rows.CONTROLS, "rhodin"]
+    assert (table[-1]["steps"], table[2]["steps"]) == ("700", "1200")
+
+    queued.clear()
+    git(repository, "update-ref", "-d", collect.references(repository)[other.without_controls().name])
+    command.main(["run", "screen", "--keep"])
+    assert queued == []
+    assert collect.read(repository / "study.csv") == table
+
+    (repository / "study.csv").write_text((repository / "study.csv").read_text().replace(",600,", ",500,"))
+    command.main(["run", "screen", "--keep"])
+    assert queued == [one.without_controls().name]  # a row of fewer steps is none of this training
 
 
 def test_a_training_has_one_row_and_the_last_figures(repository: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 ``run PART`` queues what is missing of a part of arms.yaml or ablation.yaml and runs it; stopped and started again it
 goes on. ``collect PART`` reads its finished experiments into metrics/tables/. Experiments whose networks other code
-trained do not count, but with ``--keep``. ``steps`` measures what a step of each network costs, which is what the steps
-in arms.yaml were chosen by.
+trained do not count, nor do rows of a table whose experiments are gone, but with ``--keep``. ``steps`` measures what a
+step of each network costs, which is what the steps in arms.yaml were chosen by.
 """
 
 import argparse
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
 from geobody.threads import pin_threads  # noqa: E402
+from geobody.yaml12 import read_yaml  # noqa: E402
 from tools.smoke import stage_environment  # noqa: E402
 from tools.study import collect, rows, strip  # noqa: E402
 
@@ -30,8 +31,8 @@ def run(part: str, *, keep: bool = False) -> None:
 
     First what several of them share, which they then find in the run cache: the controls, the two CNNs of a stage
     side by side, and embeddings that more than one body regressor reads, with the short controls of their rows: two
-    experiments at the same stage with the same params would be in each other's way. A result of other code is trained
-    again, or counts too if it is to ``keep``.
+    experiments at the same stage with the same params would be in each other's way. A result of other code, or one that
+    only the table still has, is trained again, or counts too if it is to ``keep``.
     """
     wanted = rows.experiments(part)
     stages = sorted({stage for e in wanted for stage in collect.trained_by(e)})
@@ -42,6 +43,8 @@ def run(part: str, *, keep: bool = False) -> None:
         )
     done = _finished(part, wanted, action="run", keep=keep)
     missing = [e for e in wanted if e.name not in done]
+    if keep:
+        missing = _beyond_the_table(part, missing)
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
     controlled = [e for e in missing if "cnn_s1" in e.controls]
@@ -69,8 +72,8 @@ def run(part: str, *, keep: bool = False) -> None:
         if chosen:
             _dvc("exp", "run", "--run-all", "--jobs", str(at_once))
     read_back(part, keep=keep)
-    done = collect.finished(ROOT, wanted, any_code=keep)
-    if left := [e.name for e in wanted if e.name not in done]:
+    done = collect.finished(ROOT, missing, any_code=keep)
+    if left := [e.name for e in missing if e.name not in done]:
         raise SystemExit(
             f"error: {len(left)} experiments have no result that counts, e.g. {left[0]}; see: dvc queue logs {left[0]}"
         )
@@ -82,9 +85,11 @@ def read_back(part: str, *, keep: bool = False) -> None:
     So do those of experiments of other code, which are read again if they are to ``keep``.
     """
     experiments = rows.experiments(part)
-    references = _finished(part, experiments, action="collect", keep=keep)
-    done = [(e, references[e.name]) for e in experiments if e.name in references]
-    bodies = rows.file_of(part).stem == "ablation"
+    # Those that ran when the table had their controls come first: what has all rows has the last word.
+    variants = [*(e.without_controls() for e in experiments if e.controls), *experiments]
+    references = _finished(part, variants, action="collect", keep=keep)
+    done = [(e, references[e.name]) for e in variants if e.name in references]
+    bodies = _of_bodies(part)
     if bodies:
         new = [collect.body_row(ROOT, e, reference) for e, reference in done]
     else:
@@ -97,10 +102,32 @@ def read_back(part: str, *, keep: bool = False) -> None:
         else (TABLE, collect.COLUMNS, collect.KEY)
     )
     collect.write(table, collect.merged(collect.read(table), new, crops=crops, key=key), columns=columns)
-    print(f"{table.relative_to(ROOT)}: {len(done)} of {len(experiments)} experiments read", flush=True)
+    trainings = len({e.without_controls().name for e, _ in done})
+    print(f"{table.relative_to(ROOT)}: {trainings} of {len(experiments)} experiments read", flush=True)
     one_embedding = {e.arm: reference for e, reference in done if e.seed == 0}
     if bodies and strip.ROW in one_embedding and not strip.draw(ROOT, one_embedding):
         print(f"{strip.FIGURE}: stays as it was: bodies of these experiments are not in DVC's cache here")
+
+
+def _beyond_the_table(part: str, experiments: Sequence[rows.Experiment]) -> list[rows.Experiment]:
+    """Those of ``experiments`` whose arm has no row in the table; without controls where the table has these."""
+    params = read_yaml(ROOT / "params.yaml")
+    crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
+    table = collect.read(ABLATION if _of_bodies(part) else TABLE)
+    found = []
+    for e in experiments:
+        own = collect.changed(params, e.params)
+        if _of_bodies(part):
+            arm, *controls = [collect.planned_body(own, e, crops=crops)]
+        else:
+            arm, *controls = collect.planned(own, e, _seconds(), crops=crops)
+        if not collect.stand_in(table, [arm]):
+            found.append(e.without_controls() if controls and collect.stand_in(table, controls) else e)
+    return found
+
+
+def _of_bodies(part: str) -> bool:
+    return rows.file_of(part).stem == "ablation"
 
 
 def steps() -> None:
@@ -140,7 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("action", choices=("run", "collect", "steps"))
     parser.add_argument("part", nargs="?", help="a part of arms.yaml or ablation.yaml")
-    parser.add_argument("--keep", action="store_true", help="count experiments of other code too")
+    parser.add_argument(
+        "--keep", action="store_true", help="count experiments of other code and rows of the table too"
+    )
     given = parser.parse_args(arguments)
     if given.action != "steps" and given.part is None:
         parser.error(f"{given.action} needs a part")

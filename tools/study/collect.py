@@ -101,11 +101,13 @@ def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     return found
 
 
-def rows_of(
-    repository: Path, experiment: Experiment, reference: str, seconds: Mapping[str, float]
-) -> Iterator[Row]:
-    """The arm's row and those of the controls that were trained beside it; ``seconds`` as steps.py has them."""
-    params = _yaml(_show(repository, reference, "params.yaml"))
+def planned(
+    params: Mapping[str, Any], experiment: Experiment, seconds: Mapping[str, float], *, crops: str
+) -> list[Row]:
+    """What the arm's row, and then those of the controls beside it, say of their trainings; no figures yet.
+
+    ``params`` are the experiment's, ``seconds`` as steps.py has them, ``crops`` the hash of the data.
+    """
     encdec, head, tuning = params["encdec"], params["pose_head"], params["tuning"]
     tuned = head["kind"] in ("fine_tuned", "semi_supervised")
     common = {
@@ -114,8 +116,8 @@ def rows_of(
         "fraction": params["labels"]["fraction"],
         "turn_deg": params["augmentation"]["turn_deg"],
         "seed": params["seed"],
-        "people": "+".join(f"S{s}" for s in experiment.held_out or params["dataset"]["test_subjects"]),
-        "crops": crops_hash(_show(repository, reference, "dvc.lock")),
+        "people": _people(params, experiment),
+        "crops": crops,
     }
     pretext = 0 if encdec["arm"] == "scratch" else encdec["steps"]
     cost = pretext * seconds[f"pretext {encdec['arm']}"] if pretext else 0.0
@@ -123,26 +125,45 @@ def rows_of(
         cost += tuning["steps"] * seconds["pose network"]
     if head["kind"] == "semi_supervised":
         cost += tuning["rounds"] * seconds["fits"] * _unlabelled_instants(params, experiment.held_out)
-    yield {
-        **common,
-        "arm": experiment.arm,
-        "pretext_steps": pretext,
-        "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
-        "core_minutes": round(cost / 60, 1),
-        **_errors(repository, reference, experiment, HEAD),
-    }
+    found = [
+        {
+            **common,
+            "arm": experiment.arm,
+            "pretext_steps": pretext,
+            "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
+            "core_minutes": round(cost / 60, 1),
+        }
+    ]
     for name in experiment.controls:
         steps = 0 if name == "mean_pose" else params["controls"]["steps"]
         if name == "cnn_all":
             steps = params["controls"].get("ceiling_steps") or steps
-        yield {
-            **common,
-            "arm": name,
-            "pretext_steps": 0,
-            "steps": steps,
-            "core_minutes": round(steps * seconds["control CNN"] / 60, 1),
-            **_errors(repository, reference, experiment, name),
-        }
+        minutes = round(steps * seconds["control CNN"] / 60, 1)
+        found.append({**common, "arm": name, "pretext_steps": 0, "steps": steps, "core_minutes": minutes})
+    return found
+
+
+def planned_body(params: Mapping[str, Any], experiment: Experiment, *, crops: str) -> Row:
+    """What the row of a body regressor says of its training."""
+    return {
+        "part": experiment.part,
+        "arm": experiment.arm,
+        "seed": params["seed"],
+        "people": _people(params, experiment),
+        "steps": params["smpl_regressor"]["steps"],
+        "crops": crops,
+    }
+
+
+def rows_of(
+    repository: Path, experiment: Experiment, reference: str, seconds: Mapping[str, float]
+) -> Iterator[Row]:
+    """The arm's row and those of the controls that were trained beside it; ``seconds`` as steps.py has them."""
+    params = _yaml(_show(repository, reference, "params.yaml"))
+    crops = crops_hash(_show(repository, reference, "dvc.lock"))
+    rows = planned(params, experiment, seconds, crops=crops)
+    for name, row in zip((HEAD, *experiment.controls), rows, strict=True):
+        yield {**row, **_errors(repository, reference, experiment, name)}
 
 
 def body_row(repository: Path, experiment: Experiment, reference: str) -> Row:
@@ -157,18 +178,21 @@ def body_row(repository: Path, experiment: Experiment, reference: str) -> Row:
         "iou_input": smpl["iou"]["input"],
         "iou_others": smpl["iou"]["others"],
     }
-    known = {
-        "part": experiment.part,
-        "arm": experiment.arm,
-        "seed": params["seed"],
-        "people": "+".join(f"S{s}" for s in params["dataset"]["test_subjects"]),
-        "steps": params["smpl_regressor"]["steps"],
-        "crops": crops_hash(_show(repository, reference, "dvc.lock")),
-    }
+    known = planned_body(params, experiment, crops=crops_hash(_show(repository, reference, "dvc.lock")))
     return {
         name: known[name] if name in known else _rounded(nested.get(name, smpl.get(name)))
         for name in BODY_COLUMNS
     }
+
+
+def stand_in(table: Iterable[Mapping[str, str]], trainings: Iterable[Row]) -> bool:
+    """Whether the table has a row of each of the ``planned`` trainings, of as many steps on the same crops."""
+    known = [*table]
+
+    def same(row: Mapping[str, str], training: Row) -> bool:
+        return all(row.get(name) == str(value) for name, value in training.items() if name != "core_minutes")
+
+    return all(any(same(row, training) for row in known) for training in trainings)
 
 
 def merged(
@@ -235,6 +259,10 @@ def _code(lock: str) -> dict[str, dict[str, str]]:
         stage: {d["path"]: d["md5"] for d in entry.get("deps", ()) if d["path"].startswith(CODE)}
         for stage, entry in _yaml(lock)["stages"].items()
     }
+
+
+def _people(params: Mapping[str, Any], experiment: Experiment) -> str:
+    return "+".join(f"S{s}" for s in experiment.held_out or params["dataset"]["test_subjects"])
 
 
 def _unlabelled_instants(params: Mapping[str, Any], held_out: Iterable[int]) -> int:

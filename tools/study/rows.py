@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +40,13 @@ class Experiment:
             f"study-{self.part}-{self.arm.replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         )
 
+    def without_controls(self) -> "Experiment":
+        """The same arm, with the controls cut short: for where they are known."""
+        return replace(self, controls=(), params={**self.params, "controls.steps": UNREAD_STEPS})
 
+
+UNREAD_STEPS: Final = 150
+"""Training of controls that no row is read from; a stage's networks must be there."""
 OF_CONTROLS: Final = (
     "training.", "controls.", "augmentation.", "pose_loss.", "labels.", "held_out.", "seed",
 )  # fmt: skip
