@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from geobody.config import load_params  # noqa: E402
 from tools.smoke import stage_environment  # noqa: E402
-from tools.study import collect  # noqa: E402
+from tools.study import collect, report  # noqa: E402
 
 
 def dag() -> str:
@@ -151,12 +151,23 @@ def others() -> str:
     return "\n".join(lines)
 
 
+def study() -> str:
+    """Arms and controls of equal training: on the test subjects, or until that was run on who chose among them."""
+    rows = collect.read(ROOT / "metrics" / "tables" / "study.csv")
+    compared = any(row["part"] == "compare" for row in rows)
+    if compared:
+        return report.table(rows, "compare")
+    unseen = "On a training subject whom none of these trainings saw; on S9 and S11 it is still to be made."
+    return f"{unseen}\n\n{report.table(rows, 'screen')}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "dag": dag,
     "poses": poses,
     "bodies": bodies,
     "boxes": boxes,
     "others": others,
+    "study": study,
 }
 
 
