@@ -29,9 +29,9 @@ PRETEXTS = ("thesis", "rhodin", "explicit", "sync", "rhodin+sync", "explicit+syn
 def run(part: str, *, keep: bool = False) -> None:
     """Runs the experiments of a part that have no result on this data set yet.
 
-    First what several of them share, which they then find in the run cache: the controls, the two CNNs of a stage
-    side by side, and embeddings that more than one body regressor reads, with the short controls of their rows: two
-    experiments at the same stage with the same params would be in each other's way. A result of other code, or one that
+    First what several of them share, which they then find in the run cache: the prior and the controls, the two CNNs of
+    a stage side by side, and embeddings that more than one body regressor reads: two experiments at the same stage with
+    the same params would be in each other's way. A result of other code, or one that
     only the table still has, is trained again, or counts too if it is to ``keep``.
     """
     wanted = rows.experiments(part)
@@ -47,12 +47,12 @@ def run(part: str, *, keep: bool = False) -> None:
         missing = _beyond_the_table(part, missing)
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
-    controlled = [e for e in missing if "cnn_s1" in e.controls]
     jobs = rows.jobs_of(part)
-    pairs = 1 if any("cnn_all" in e.controls for e in controlled) else jobs
+    pairs = 1 if any("cnn_all" in e.controls for e in missing) else jobs
     controls = [
         (f"{few[0].name}-controls", rows.of_controls(few[0].params))
-        for few in rows.alike(controlled, rows.of_controls)
+        for few in rows.alike(missing, rows.of_controls)
+        if len(few) > 1 or "cnn_s1" in few[0].controls
     ]
     embeddings = [
         (f"{few[0].name}-embeddings", rows.of_embeddings(few[0].params))
@@ -61,8 +61,8 @@ def run(part: str, *, keep: bool = False) -> None:
     ]
     known = collect.references(ROOT)
     for at_once, chosen, targets in (
-        (pairs, controls, ["controls"]),
-        (jobs, embeddings, ["embeddings", "gan_prior", "controls"]),
+        (pairs, controls, ["controls", "gan_prior"]),
+        (jobs, embeddings, ["embeddings"]),
         (jobs, [(e.name, e.params) for e in missing], rows.stages_of(part)),
     ):
         for name, params in chosen:

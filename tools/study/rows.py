@@ -48,9 +48,9 @@ class Experiment:
 UNREAD_STEPS: Final = 150
 """Training of controls that no row is read from; a stage's networks must be there."""
 OF_CONTROLS: Final = (
-    "training.", "controls.", "augmentation.", "pose_loss.", "labels.", "held_out.", "seed",
+    "training.", "controls.", "augmentation.", "pose_loss.", "labels.", "held_out.", "seed", "gan_prior.",
 )  # fmt: skip
-"""Beginnings of the names of params that controls are trained by."""
+"""Beginnings of the names of params that controls and the prior are trained by."""
 
 
 def overrides(params: Mapping[str, Any]) -> list[str]:
@@ -59,7 +59,7 @@ def overrides(params: Mapping[str, Any]) -> list[str]:
 
 
 def of_controls(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the params that make a difference to the controls."""
+    """Those of the params that make a difference to the controls, or to the prior, which no arm changes either."""
     return {key: value for key, value in params.items() if key.startswith(OF_CONTROLS)}
 
 
