@@ -13,7 +13,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 
 from geobody.config import Params
-from tools.data_hash import crops_hash
+from tools.data_hash import crops_hash, same_data
 from tools.study.rows import Experiment, file_of
 
 COLUMNS: Final = (
@@ -59,7 +59,9 @@ def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool =
         reference = known[e.name]
         ran_with = _yaml(_show(repository, reference, "params.yaml"))
         lock = _show(repository, reference, "dvc.lock")
-        if crops_hash(lock) != crops or Params(**ran_with) != Params(**changed(params, e.params)):
+        if not same_data(crops_hash(lock), crops) or Params(**ran_with) != Params(
+            **changed(params, e.params)
+        ):
             return False
         if any_code:
             return True
@@ -190,7 +192,10 @@ def stand_in(table: Iterable[Mapping[str, str]], trainings: Iterable[Row]) -> bo
     known = [*table]
 
     def same(row: Mapping[str, str], training: Row) -> bool:
-        return all(row.get(name) == str(value) for name, value in training.items() if name != "core_minutes")
+        described = {name: value for name, value in training.items() if name not in ("core_minutes", "crops")}
+        return same_data(row["crops"], training["crops"]) and all(
+            row.get(name) == str(value) for name, value in described.items()
+        )
 
     return all(any(same(row, training) for row in known) for training in trainings)
 
@@ -200,10 +205,10 @@ def merged(
 ) -> list[Row]:
     """One row for each training: ``new`` ones replace those of ``old`` that say the same in the columns ``key``.
 
-    Rows of other crops than ``crops`` are dropped.
+    Rows of another data set than that of ``crops`` are dropped.
     """
     found: dict[tuple[str, ...], Row] = {}
-    for row in (row for row in (*old, *new) if row["crops"] == crops):
+    for row in (row for row in (*old, *new) if same_data(row["crops"], crops)):
         written = {column: "" if value is None else str(value) for column, value in row.items()}
         found[tuple(written.get(column, "") for column in key)] = written
     return list(found.values())

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Final
 
 from geobody.yaml12 import read_yaml
+from tools.data_hash import FROZEN
 from tools.study.collect import read
 from tools.study.figure import FIGURE, draw
 from tools.study.rows import CONTROLS, FILES
@@ -54,7 +55,7 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         cells += [spreads, gap, *(f"{_mean(group, column):.1f}" for column in rolled)]
         lines.append(f"| {title} | {len(group)} | {minutes} | " + " | ".join(cells) + " |")
     whom = sorted({row["people"] for row in own})
-    return "\n".join([*lines, "", f"mm, 17 joints, on {', '.join(whom)}; crops `{own[0]['crops'][:8]}`."])
+    return "\n".join([*lines, "", f"mm, 17 joints, on {', '.join(whom)}; {_data(own)}."])
 
 
 def bodies(rows: Iterable[Mapping[str, str]]) -> str:
@@ -81,8 +82,8 @@ def bodies(rows: Iterable[Mapping[str, str]]) -> str:
         said += [" / ".join(_said(group, name, ".2f") for name in ("iou_input", "iou_others"))]
         said += [_said(group, "implausible_pct", ".2f")]
         lines.append(f"| `{arm}` | {len(group)} | " + " | ".join(said) + " |")
-    crops = groups[order[0]][0]["crops"][:8]
-    return "\n".join([*lines, "", f"mm, on S9 and S11; crops `{crops}`."])
+    every = [row for group in groups.values() for row in group]
+    return "\n".join([*lines, "", f"mm, on S9 and S11; {_data(every)}."])
 
 
 def page(text: str, rows: Rows, body_rows: Rows = ()) -> str:
@@ -94,6 +95,18 @@ def page(text: str, rows: Rows, body_rows: Rows = ()) -> str:
             raise ValueError(f"docs/study.md: the part <!-- {part} --> must stand there once")
         text = pattern.sub(lambda match, written=written: f"{match[1]}{written}\n{match[2]}", text)  # type: ignore[misc]
     return text
+
+
+def _data(rows: Rows) -> str:
+    """Which crops rows were measured on; those of another kind of processor than the committed set's are named."""
+    order = sorted({row["crops"] for row in rows}, key=lambda crops: [*FROZEN, crops].index(crops))
+    said = [f"crops `{order[0][:8]}`"]
+    for crops in order[1:]:
+        arms = sorted({f"`{row['arm']}`" for row in rows if row["crops"] == crops})
+        said.append(
+            f"crops `{crops[:8]}`, last bits apart the same (docs/reproducibility.md): {', '.join(arms)}"
+        )
+    return "; ".join(said)
 
 
 def _with_columns(head: str, more: Sequence[str]) -> str:
