@@ -92,6 +92,7 @@ def write_lock(repository: Path, *, crops: str = "aa") -> None:
 def repository(tmp_path: Path) -> Path:
     """A repository with one experiment that DVC would keep, of the part "screen"."""
     git(tmp_path, "init", "--quiet")
+    git(tmp_path, "config", "user.email", "geobody@localhost")
     (tmp_path / "metrics").mkdir()
     (tmp_path / "src/geobody").mkdir(parents=True)
     for stage in STAGES:
@@ -340,6 +341,13 @@ def test_experiments_of_other_code_are_named_and_trained_again_unless_they_are_k
     command.main(["collect", "screen"])
     assert f"{said} collect screen --keep" in capsys.readouterr().out
     assert collect.read(repository / "study.csv") == []
+
+    git(repository, "config", "--unset", "user.email")
+    monkeypatch.setenv("HOME", str(repository))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    with pytest.raises(SystemExit, match=r"^error: Git: does not know your name, .*; set it: git config"):
+        command.main(["run", "screen"])
 
     queued.clear()
     for action in ("collect", "run"):

@@ -46,6 +46,11 @@ def run(part: str, *, keep: bool = False) -> None:
     if keep:
         missing = _beyond_the_table(part, missing)
     print(f"{len(wanted)} experiments, {len(missing)} to run", flush=True)
+    if missing and subprocess.run(["git", "config", "user.email"], cwd=ROOT, capture_output=True).returncode:
+        raise SystemExit(
+            "error: Git: does not know your name, which DVC's experiments are kept under; "
+            "set it: git config user.name NAME; git config user.email ADDRESS"
+        )
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
     jobs = rows.jobs_of(part)
     pairs = 1 if any("cnn_all" in e.controls for e in missing) else jobs
