@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,6 +108,20 @@ def repository(tmp_path: Path) -> Path:
     git(tmp_path, "commit", "--quiet", "--message", "An experiment")
     git(tmp_path, "update-ref", f"refs/exps/ab/cdef/{experiment().name}", "HEAD")
     return tmp_path
+
+
+def use(
+    monkeypatch: pytest.MonkeyPatch,
+    repository: Path,
+    dvc: Callable[..., None],
+    experiments: list[rows.Experiment],
+) -> None:
+    """Makes ``tools.study`` run these experiments in the repository, by a DVC of the test's own."""
+    monkeypatch.setattr(command, "ROOT", repository)
+    monkeypatch.setattr(command, "TABLE", repository / "study.csv")
+    monkeypatch.setattr(command, "_seconds", lambda: COSTS)
+    monkeypatch.setattr(command, "_dvc", dvc)
+    monkeypatch.setattr(rows, "experiments", lambda part: experiments)
 
 
 def experiment(*, held_out: tuple[int, ...] = (8,)) -> rows.Experiment:
@@ -258,7 +273,7 @@ def test_the_frozen_set_of_another_processor_is_the_same_set(
     assert len(found) == 4
     found[1]["crops"] = "bb"
     assert report.table(found, "screen").endswith(
-        "on S8; crops `aa`; crops `bb`, last bits apart the same (docs/reproducibility.md): `mean_pose`."
+        "on S8; crops `aa`; crops `bb`, the same but for a few pixels (docs/reproducibility.md): `mean_pose`."
     )
     assert collect.merged(found, [], crops="cc") == []
     write_lock(repository, crops="cc")
@@ -315,11 +330,7 @@ def test_experiments_of_other_code_are_named_and_trained_again_unless_they_are_k
         if "--queue" in words:
             queued.append(words[words.index("--name") + 1])
 
-    monkeypatch.setattr(command, "ROOT", repository)
-    monkeypatch.setattr(command, "TABLE", repository / "study.csv")
-    monkeypatch.setattr(command, "_seconds", lambda: COSTS)
-    monkeypatch.setattr(command, "_dvc", dvc)
-    monkeypatch.setattr(rows, "experiments", lambda part: [experiment()])
+    use(monkeypatch, repository, dvc, [experiment()])
     command.main(["run", "screen"])
     assert capsys.readouterr().out == "1 experiments, 0 to run\nstudy.csv: 1 of 1 experiments read\n"
 
@@ -376,11 +387,7 @@ def test_what_the_table_has_is_kept_where_its_experiment_is_gone(
     one = experiment()
     other = replace(one, arm="rhodin", params={"tuning.steps": 700})
     known = [one.without_controls(), other.without_controls()]
-    monkeypatch.setattr(command, "ROOT", repository)
-    monkeypatch.setattr(command, "TABLE", repository / "study.csv")
-    monkeypatch.setattr(command, "_seconds", lambda: COSTS)
-    monkeypatch.setattr(command, "_dvc", dvc)
-    monkeypatch.setattr(rows, "experiments", lambda part: [one, other])
+    use(monkeypatch, repository, dvc, [one, other])
     reference = collect.references(repository)[one.name]
     collect.write(repository / "study.csv", collect.rows_of(repository, one, reference, COSTS))
     git(repository, "update-ref", "-d", reference)

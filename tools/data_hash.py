@@ -8,8 +8,8 @@ FROZEN: Final = {
     "55037388d6fd938293371958ada59510": "AMX and AVX-512",
     "649dbe839a48dcdbfef06b4c642a4868": "AVX-512 without AMX (AMD EPYC)",
 }
-"""The frozen data set, as the same code and params make it on kinds of processors: last bits of pictures differ
-(docs/reproducibility.md says how much that moves). The first is the one of the committed dvc.lock."""
+"""The frozen data set, as the same code and params make it on kinds of processors: a few pixels differ
+(docs/reproducibility.md says how many, and how much that moves). The first is the one of the committed dvc.lock."""
 
 
 def crops_hash(lock: str) -> str:
@@ -23,5 +23,5 @@ def crops_hash(lock: str) -> str:
 
 
 def same_data(one: str, other: str) -> bool:
-    """Whether two hashes of crops are of one data set, last bits aside."""
+    """Whether two hashes of crops are of one data set, whatever kind of processor made it."""
     return one == other or {one, other} <= FROZEN.keys()

@@ -118,14 +118,16 @@ def _beyond_the_table(part: str, experiments: Sequence[rows.Experiment]) -> list
     """Those of ``experiments`` whose arm has no row in the table; without controls where the table has these."""
     params = read_yaml(ROOT / "params.yaml")
     crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
-    table = collect.read(ABLATION if _of_bodies(part) else TABLE)
+    bodies = _of_bodies(part)
+    table = collect.read(ABLATION if bodies else TABLE)
+    seconds = {} if bodies else _seconds()
     found = []
     for e in experiments:
         own = collect.changed(params, e.params)
-        if _of_bodies(part):
+        if bodies:
             arm, *controls = [collect.planned_body(own, e, crops=crops)]
         else:
-            arm, *controls = collect.planned(own, e, _seconds(), crops=crops)
+            arm, *controls = collect.planned(own, e, seconds, crops=crops)
         if not collect.stand_in(table, [arm]):
             found.append(e.without_controls() if controls and collect.stand_in(table, controls) else e)
     return found

@@ -104,7 +104,7 @@ def _data(rows: Rows) -> str:
     for crops in order[1:]:
         arms = sorted({f"`{row['arm']}`" for row in rows if row["crops"] == crops})
         said.append(
-            f"crops `{crops[:8]}`, last bits apart the same (docs/reproducibility.md): {', '.join(arms)}"
+            f"crops `{crops[:8]}`, the same but for a few pixels (docs/reproducibility.md): {', '.join(arms)}"
         )
     return "; ".join(said)
 
