@@ -368,6 +368,31 @@ def test_experiments_of_other_code_are_named_and_trained_again_unless_they_are_k
     assert queued == []
 
 
+def test_a_seed_is_whole_in_the_table_before_the_next_one_trains(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def dvc(*words: str) -> None:
+        if "--queue" in words:
+            calls.append(words[words.index("--name") + 1])
+        elif "--run-all" in words:
+            calls.append("run")
+
+    seeds = [replace(experiment(), arm="rhodin", seed=seed, params={"seed": seed}) for seed in (5, 6)]
+    use(monkeypatch, repository, dvc, seeds)
+    monkeypatch.setattr(command, "read_back", lambda part, keep: calls.append("read"))
+    with pytest.raises(SystemExit, match="2 experiments have no result"):  # as nothing trains here
+        command.main(["run", "screen"])
+    names = [[f"{e.name}-controls", "run", e.name, "run", "read"] for e in seeds]
+    assert calls == [*names[0], *names[1]]
+
+
+def test_a_part_runs_up_to_the_stages_whose_metrics_are_read() -> None:
+    assert rows.stages_of("screen") == ["pose_head", "controls"]  # on a training subject
+    assert rows.stages_of("compare") == rows.stages_of("ablation") == ["eval"]
+
+
 def test_what_the_table_has_is_kept_where_its_experiment_is_gone(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,12 +27,9 @@ PRETEXTS = ("thesis", "rhodin", "explicit", "sync", "rhodin+sync", "explicit+syn
 
 
 def run(part: str, *, keep: bool = False) -> None:
-    """Runs the experiments of a part that have no result on this data set yet.
+    """Runs the experiments of a part that have no result on this data set yet, a seed after the other.
 
-    First what several of them share, which they then find in the run cache: the prior and the controls, the two CNNs of
-    a stage side by side, and embeddings that more than one body regressor reads: two experiments at the same stage with
-    the same params would be in each other's way. A result of other code, or one that
-    only the table still has, is trained again, or counts too if it is to ``keep``.
+    A result of other code, or one that only the table still has, is trained again, or counts too if it is to ``keep``.
     """
     wanted = rows.experiments(part)
     stages = sorted({stage for e in wanted for stage in collect.trained_by(e)})
@@ -52,6 +49,32 @@ def run(part: str, *, keep: bool = False) -> None:
             "set it: git config user.name NAME; git config user.email ADDRESS"
         )
     _dvc("queue", "remove", "--queued", "--failed")  # of a run that was stopped
+    for few in _seed_by_seed(part, missing):
+        _train(part, few)
+        read_back(part, keep=keep)
+    if not missing:
+        read_back(part, keep=keep)
+    done = collect.finished(ROOT, missing, any_code=keep)
+    if left := [e.name for e in missing if e.name not in done]:
+        raise SystemExit(
+            f"error: {len(left)} experiments have no result that counts, e.g. {left[0]}; see: dvc queue logs {left[0]}"
+        )
+
+
+def _seed_by_seed(part: str, missing: Sequence[rows.Experiment]) -> list[list[rows.Experiment]]:
+    """A study that is stopped has whole seeds. Bodies train together: an encoder for each seed keeps a core busy."""
+    if _of_bodies(part):
+        return [[*missing]] if missing else []
+    return [[e for e in missing if e.seed == seed] for seed in dict.fromkeys(e.seed for e in missing)]
+
+
+def _train(part: str, missing: Sequence[rows.Experiment]) -> None:
+    """Runs experiments of a part.
+
+    First what several of them share, which they then find in the run cache: the prior and the controls, the two CNNs of
+    a stage side by side, and embeddings that more than one body regressor reads: two experiments at the same stage with
+    the same params would be in each other's way.
+    """
     jobs = rows.jobs_of(part)
     pairs = 1 if any("cnn_all" in e.controls for e in missing) else jobs
     controls = [
@@ -76,12 +99,6 @@ def run(part: str, *, keep: bool = False) -> None:
             _dvc("exp", "run", "--queue", "--name", name, *rows.overrides(params), *targets)
         if chosen:
             _dvc("exp", "run", "--run-all", "--jobs", str(at_once))
-    read_back(part, keep=keep)
-    done = collect.finished(ROOT, missing, any_code=keep)
-    if left := [e.name for e in missing if e.name not in done]:
-        raise SystemExit(
-            f"error: {len(left)} experiments have no result that counts, e.g. {left[0]}; see: dvc queue logs {left[0]}"
-        )
 
 
 def read_back(part: str, *, keep: bool = False) -> None:

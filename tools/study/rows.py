@@ -93,7 +93,8 @@ def jobs_of(part: str) -> int:
 
 def stages_of(part: str) -> list[str]:
     """The stages that experiments of a part run up to: those whose metrics are read."""
-    return [str(stage) for stage in read_yaml(file_of(part))["stages"]]
+    study = read_yaml(file_of(part))
+    return [str(stage) for stage in study["parts"][part].get("stages", study["stages"])]
 
 
 def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
