@@ -36,7 +36,7 @@ convergence: $(READY) ## train the controls to convergence, for the data card (a
 	python -m tools.converge_controls
 
 .PHONY: study
-study: $(READY) ## run what is missing of PART=screen, compare, labels, turns, masked or ablation (hours), and read it back
+study: $(READY) ## run what is missing of PART=screen, screen_labels, compare, labels, turns, masked or ablation (hours), and read it back
 	python -m tools.study run $(PART)
 	python -m tools.study.report
 

@@ -17,7 +17,7 @@ def main(job: Job) -> str:
     from geobody.models.pose_batches import Augmentation
     from geobody.models.pose_head import PoseHead, save_pose_head
     from geobody.models.pose_head_training import train_pose_head
-    from geobody.models.pose_tuning import TuningRecipe, tune
+    from geobody.models.pose_tuning import TuningRecipe, tune, unlabelled_views
     from geobody.training.checkpoint import save_weights
     from geobody.training.determinism import make_fabric
 
@@ -42,8 +42,7 @@ def main(job: Job) -> str:
     )
     unlabelled = np.zeros((0, 0), np.int64)
     if settings.kind == "semi_supervised":
-        others = sorted(set(held_out.taught(shards.train_subjects)) - set(labels.subjects))
-        unlabelled = shards.views(split="train", subjects=others)
+        unlabelled = unlabelled_views(shards, split, subjects=held_out.taught(shards.train_subjects))
     if tuned:
         network = tune(
             arm,

@@ -169,6 +169,24 @@ def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
     assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06)
 
 
+def test_fits_of_the_labelled_persons_own_unlabelled_instants_cost_too() -> None:
+    known = rows.read_yaml(ROOT / "params.yaml")
+    (arm, *_) = rows.experiments("screen")
+    costs = read_costs(STEPS) | {"fits": 60.0}  # a minute an instant
+
+    def minutes(fraction: float) -> float:
+        changes = {**arm.params, "labels.fraction": fraction, "labels.held_out_fraction": 0.1}
+        changes |= {"synth.actions": ["walking"], "synth.subactions": 2, "synth.frames": 5}
+        return float(
+            collect.planned(collect.changed(known, changes), arm, costs, crops="aa")[0]["core_minutes"]
+        )
+
+    assert minutes(0.5) - minutes(1.0) == pytest.approx(
+        round(3.45 * 10) - 30
+    )  # three people; 0.45 of the fourth
+    assert minutes(0.1) - minutes(1.0) == pytest.approx(8)
+
+
 def test_every_experiment_has_params_that_stages_accept(tmp_path: Path) -> None:
     for e in everything():
         params = collect.changed(rows.read_yaml(ROOT / "params.yaml"), e.params)
@@ -182,7 +200,7 @@ def test_no_two_experiments_have_a_name_in_common() -> None:
 
 
 def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
-    for e in rows.experiments("screen"):
+    for e in (*rows.experiments("screen"), *rows.experiments("screen_labels")):
         assert e.held_out == (8,)
         assert e.params["held_out.subjects"] == [8]
     for part in ("compare", "labels", "turns", "masked"):
@@ -213,7 +231,8 @@ def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
 
 def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match="no part nothing; there are screen, compare, labels, turns, masked, ablation"
+        ValueError,
+        match="no part nothing; there are screen, screen_labels, compare, labels, turns, masked, ablation",
     ):
         rows.experiments("nothing")
     bad = tmp_path / "rows.yaml"

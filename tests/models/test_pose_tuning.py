@@ -12,7 +12,7 @@ from geobody.models.encoder_decoder import embed, make_encoder_decoder
 from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_head import EquivariantPoseHead, apply_pose_head
 from geobody.models.pose_network import PoseNetwork, predict_rows
-from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune
+from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune, unlabelled_views
 from geobody.report.pose_report import pose_report
 from geobody.training.schedule import Schedule
 
@@ -68,6 +68,23 @@ def train(
 def same(one: PoseNetwork, other: PoseNetwork) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_what_is_unlabelled_has_no_label_and_judges_nothing(crops: Path) -> None:
+    shards = CropShards.open(crops)
+    people, instant = shards.table["subject"], shards.table["instant"]
+    for fraction in (1.0, 0.4):
+        split = split_labels(shards.table, subjects=[1], fraction=fraction)
+        views = unlabelled_views(shards, split, subjects=[1, 5])
+        assert set(people[views].ravel()) == ({5} if fraction == 1 else {1, 5})
+        known = {*instant[split.train], *instant[split.held_out]}
+        assert not known & {*instant[views].ravel()}
+        own = people == 1
+        assert known | {*instant[views[people[views[:, 0]] == 1]].ravel()} == {*instant[own]}
+    np.testing.assert_array_equal(
+        unlabelled_views(shards, split_labels(shards.table, subjects=[1]), subjects=[1, 5, 6]),
+        shards.views(split="train", subjects=[5, 6]),
+    )
 
 
 def test_steps_of_rounds_add_up() -> None:

@@ -271,9 +271,12 @@ def _people(params: Mapping[str, Any], experiment: Experiment) -> str:
 
 
 def _unlabelled_instants(params: Mapping[str, Any], held_out: Iterable[int]) -> int:
-    people = {*params["dataset"]["train_subjects"]} - {*params["labels"]["subjects"], *held_out}
-    synth = params["synth"]
-    return len(people) * len(synth["actions"]) * synth["subactions"] * synth["frames"]
+    """Instants that fits are made for; of the labelled people, about as many as neither carry labels nor judge."""
+    labels, synth = params["labels"], params["synth"]
+    people = {*params["dataset"]["train_subjects"]} - {*held_out}
+    own = (1.0 - labels["held_out_fraction"]) * (1.0 - labels["fraction"])
+    persons = len(people - {*labels["subjects"]}) + own * len(people & {*labels["subjects"]})
+    return round(persons * len(synth["actions"]) * synth["subactions"] * synth["frames"])
 
 
 def _show(repository: Path, reference: str, file: str) -> str:

@@ -2,10 +2,11 @@
 
 ``fine_tuned`` sees the labelled images alone. ``semi_supervised`` goes on in rounds: the network predicts every
 unlabelled view of the training subjects, the predictions of an instant are fused and fitted to its silhouettes
-(``geobody.multiview``), and the network trains on labels and fits together. Of the unlabelled people it reads images,
+(``geobody.multiview``), and the network trains on labels and fits together. Of what is unlabelled it reads images,
 masks, cameras, and which images show the same person and instant; never a joint.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geobody.data.crops import CropShards
+from geobody.data.labels import LabelSplit
 from geobody.models.arm import EncoderDecoder
 from geobody.models.encoder_decoder import embed
 from geobody.models.pose_batches import Augmentation, labelled_joints
@@ -57,6 +59,12 @@ class TuningRecipe:
         return [first, *np.diff(ends).tolist()]
 
 
+def unlabelled_views(crops: CropShards, split: LabelSplit, *, subjects: Iterable[int]) -> NDArray[np.int64]:
+    """Rows (I,C) of the instants of training ``subjects`` that carry no label and lie in no held-out block."""
+    views = crops.views(split="train", subjects=subjects)
+    return views[~np.isin(views, np.concatenate([split.train, split.held_out])).any(1)]
+
+
 def tune(
     arm: EncoderDecoder,
     *,
@@ -73,7 +81,7 @@ def tune(
 ) -> PoseNetwork:
     """The pose network of ``arm``, trained in place on the joints of rows ``labelled`` (N,), in evaluation mode.
 
-    ``unlabelled_views`` (I,C) are the crops of other people's instants, for the rounds; empty for ``fine_tuned``.
+    ``unlabelled_views`` (I,C) are the crops of instants without a label, for the rounds; empty for ``fine_tuned``.
     The head of an arm that was trained starts from the solution for its embeddings. Writes the CSV ``curves``,
     with the round in its first column, and resumes from ``scratch``.
     """
