@@ -319,6 +319,22 @@ def test_an_experiment_counts_while_the_code_that_trains_it_is_the_same(reposito
     assert list(collect.finished(repository, [experiment()], any_code=True)) == [experiment().name]
 
 
+def test_metrics_of_a_stage_that_did_not_run_do_not_count(repository: Path) -> None:
+    lock = json.loads((repository / "dvc.lock").read_text())
+
+    def found(network: str) -> dict[str, str]:
+        """Where validation read this network, and another one stands beside it or not."""
+        lock["stages"]["pose_head"]["outs"] = [{"path": "pose_head.safetensors", "md5": "new"}]
+        lock["stages"]["validation"] = {"deps": [{"path": "pose_head.safetensors", "md5": network}]}
+        (repository / "dvc.lock").write_text(json.dumps(lock))
+        git(repository, "commit", "--quiet", "--all", "--message", "An experiment")
+        git(repository, "update-ref", f"refs/exps/ab/cdef/{experiment().name}", "HEAD")
+        return collect.finished(repository, [experiment()], any_code=True)
+
+    assert found("old") == {}
+    assert set(found("new")) == {experiment().name}
+
+
 def test_a_module_more_is_other_code(repository: Path) -> None:
     defined = json.loads((repository / "dvc.yaml").read_text())
     defined["stages"]["pose_head"]["deps"].append(module("encdec"))
@@ -332,7 +348,7 @@ def test_a_module_more_is_other_code(repository: Path) -> None:
 
 
 def test_rows_rest_on_the_stages_that_train_what_they_measure() -> None:
-    found = {e.part: collect.trained_by(e) for e in everything() if e.arm in ("default", "rhodin")}
+    found = {e.part: collect.trained_by(e) for e in everything() if e.arm in ("default", "rhodin_mlp")}
     assert found["screen"] == found["compare"] == ("encdec", "pose_head", "controls")
     assert found["ablation"] == found["ablation_seeds"] == ("pose_head", "gan_prior", "smpl_regressor")
     (scratch, *_) = rows.experiments("screen")
@@ -408,7 +424,9 @@ def test_a_seed_is_whole_in_the_table_before_the_next_one_trains(
 
 
 def test_a_part_runs_up_to_the_stages_whose_metrics_are_read() -> None:
-    assert rows.stages_of("screen") == ["pose_head", "controls"]  # on a training subject
+    assert (
+        rows.stages_of("screen") == rows.stages_of("screen_labels") == ["validation"]
+    )  # on a training subject
     assert rows.stages_of("compare") == rows.stages_of("ablation") == ["eval"]
 
 

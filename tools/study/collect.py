@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from geobody.config import Params
 from tools.data_hash import crops_hash, same_data
-from tools.study.rows import Experiment, file_of
+from tools.study.rows import Experiment, file_of, stages_of
 
 COLUMNS: Final = (
     "part", "arm", "track", "fraction", "turn_deg", "seed", "people", "pretext_steps", "steps", "core_minutes",
@@ -47,7 +47,8 @@ def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool =
     """Name -> reference of those of ``wanted`` that ran with the workspace's crops, params and code.
 
     But for what they change themselves. A param that params.yaml did not have yet counts as its default. The code is
-    that of the stages ``trained_by``, as dvc.lock records it; with ``any_code`` it may be any.
+    that of the stages ``trained_by``, as dvc.lock records it; with ``any_code`` it may be any. The stages whose metrics
+    are read must have run on the networks of the experiment.
     """
     lock = (repository / "dvc.lock").read_text()
     crops = crops_hash(lock)
@@ -59,8 +60,10 @@ def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool =
         reference = known[e.name]
         ran_with = _yaml(_show(repository, reference, "params.yaml"))
         lock = _show(repository, reference, "dvc.lock")
-        if not same_data(crops_hash(lock), crops) or Params(**ran_with) != Params(
-            **changed(params, e.params)
+        if (
+            not same_data(crops_hash(lock), crops)
+            or Params(**ran_with) != Params(**changed(params, e.params))
+            or not _ran_on_what_is_beside_them(lock, stages_of(e.part))
         ):
             return False
         if any_code:
@@ -264,6 +267,14 @@ def _code(lock: str) -> dict[str, dict[str, str]]:
         stage: {d["path"]: d["md5"] for d in entry.get("deps", ()) if d["path"].startswith(CODE)}
         for stage, entry in _yaml(lock)["stages"].items()
     }
+
+
+def _ran_on_what_is_beside_them(lock: str, stages: Iterable[str]) -> bool:
+    """Whether the stages read the outputs that a dvc.lock has: metrics of a stage that did not run are older ones."""
+    entries = _yaml(lock)["stages"]
+    made = {out["path"]: out["md5"] for entry in entries.values() for out in entry.get("outs", ())}
+    read = [d for stage in stages if stage in entries for d in entries[stage].get("deps", ())]
+    return all(made.get(d["path"], d["md5"]) == d["md5"] for d in read)
 
 
 def _people(params: Mapping[str, Any], experiment: Experiment) -> str:
