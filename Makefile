@@ -35,10 +35,21 @@ smoke: $(READY) ## run the whole DAG on the tiny profile in a temporary copy
 convergence: $(READY) ## train the controls to convergence, for the data card (a quarter of an hour)
 	python -m tools.converge_controls
 
+PART ?= compare
 .PHONY: study
 study: $(READY) ## run what is missing of PART=screen, screen_labels, compare, labels, turns, masked or ablation (hours), and read it back
 	python -m tools.study run $(PART)
 	python -m tools.study.report
+	python -m tools.write_readme
+	python -m tools.write_dvc_yaml
+
+.PHONY: arms
+arms: ## the table of arms: make study PART=compare (hours)
+	$(MAKE) study PART=compare
+
+.PHONY: labels
+labels: ## the sweep over labels: make study PART=labels (hours)
+	$(MAKE) study PART=labels
 
 .PHONY: bench
 bench: $(READY) ## compare costs, e.g. of dvc repro with nothing to do; needs an up-to-date repository

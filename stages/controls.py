@@ -1,7 +1,8 @@
 """What needs no representation: mean pose, mean body, a CNN on S1, a CNN on all labels.
 
-Every other number stands beside these. The CNNs get the augmentation of the strongest arm, one recipe
-and equal steps. Stage validation says what they do on subjects whose labels they did not see.
+Every other number stands beside these. The CNNs get the augmentation of the strongest arm, one recipe and, unless
+`controls.ceiling_steps` is set, equal steps. Stage validation says what they do on subjects whose labels they did not
+see.
 """
 
 from stages import Job, run

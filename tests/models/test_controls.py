@@ -198,7 +198,7 @@ def test_augmentation_draws_from_its_generator_alone(crops: Path) -> None:
 
     def batch(seed: int) -> tuple[torch.Tensor, ...]:
         loaded = load_pose_batch(
-            shards, rows, labelled_joints(shards, rows)[rows], device=torch.device("cpu")
+            shards, rows, labelled_joints(shards, rows)[rows], track="rgb", device=torch.device("cpu")
         )
         return augmented(loaded, FULL, generator=torch.Generator().manual_seed(seed))
 

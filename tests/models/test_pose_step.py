@@ -1,5 +1,7 @@
 """A step of poses: the same batch and loss for whatever finds poses, and what it may read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,9 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> CropShards:
 class Recorder:
     """Stands where a network stands and keeps what it is given."""
 
+    def __init__(self, track: str = "rgb") -> None:
+        self.track = track
+
     def network_input(self, images: torch.Tensor, masks_diff: torch.Tensor) -> torch.Tensor:
         return torch.cat([images, masks_diff], 1)
 
@@ -44,8 +49,8 @@ def batch(rows: np.ndarray) -> Batch:
     return Batch(rows, 0, "any", torch.Generator().manual_seed(3))
 
 
-def taught(crops: CropShards, rows: np.ndarray, augmentation: Augmentation) -> Taught:
-    loaded = load_pose_batch(crops, rows, labelled_joints(crops, rows)[rows], device=CPU)
+def taught(crops: CropShards, rows: np.ndarray, augmentation: Augmentation, *, track: str = "rgb") -> Taught:
+    loaded = load_pose_batch(crops, rows, labelled_joints(crops, rows)[rows], track=track, device=CPU)
     return augmented(loaded, augmentation, generator=torch.Generator().manual_seed(3))
 
 
@@ -64,6 +69,23 @@ def test_the_loss_is_that_of_the_augmented_batch_in_full_precision(crops: CropSh
     terms = pose_loss(joints_mm, heat, true_mm=expected.joints_mm, places=expected.places, heat_weight=2.0)
     assert found.keys() == terms.keys() == {"total", "heat", "mpjpe_17_mm"}
     assert all(torch.equal(found[name], terms[name]) for name in terms)
+
+
+def test_the_true_outline_changes_nothing_that_the_track_masked_sees(
+    crops: CropShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = crops.rows(subjects=[5])[:4]
+    others = replace(crops, masks=255 - np.array(crops.masks))
+
+    def shown(shards: CropShards, track: str) -> torch.Tensor:
+        network = Recorder(track)
+        pose_step(
+            network, shards, labelled_joints(crops, rows), augmentation=FULL, heat_weight=1.0, device=CPU
+        )(batch(rows))
+        return network.shown
+
+    assert torch.equal(shown(crops, "masked"), shown(others, "masked"))
+    assert not torch.equal(shown(crops, "rgb"), shown(others, "rgb"))
 
 
 @pytest.mark.parametrize("track", ["rgb", "masked"])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -14,8 +15,9 @@ from tools.study.rows import CONTROLS, FILES
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "study.md"
 HEAD: Final = (
-    "| | seeds | core-minutes | N-MPJPE | P-MPJPE | MPJPE | spread of poses (true) | gap closed, N / P |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| | seeds | core-minutes | N-MPJPE | of `cnn_s1`'s | P-MPJPE | MPJPE | spread of poses (true) "
+    "| gap closed, N / P |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
 BODY_HEAD: Final = (
     "| | seeds | PVE | PVE less `default`'s | N-MPJPE | MPJPE | T-pose PVE | T-pose PVE, 40 bodies "
@@ -29,8 +31,9 @@ Rows = Sequence[Mapping[str, str]]
 def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
     """A Markdown table of a part: a line for each arm and what was varied, the best first, controls last.
 
-    An error is the mean over seeds, with the range in brackets where there are several. "Gap closed" is how far
-    the mean is on the way from ``cnn_s1`` to ``cnn_all``.
+    An error is the mean over seeds, with the range in brackets where there are several. "Of `cnn_s1`'s" is the ratio to
+    the error of the CNN with the same labels, "gap closed" how far the mean is on the way from that to ``cnn_all``; a
+    tie where ranges overlap.
     """
     own = [row for row in rows if row["part"] == part]
     if not own:
@@ -48,14 +51,16 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         group, beside = groups[key], {name: groups.get((*key[:3], name), []) for name in CONTROLS}
         title = f"`{key[3]}`" + (f", {float(key[1]):.0%} of the labels" if fractions else "")
         title += f", turned by {float(key[2]):g} degrees" if turns else ""
-        cells = [_said(group, name) for name in ("n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm")]
+        ratio = f"{_error(group) / _error(beside['cnn_s1']):.2f}" if beside["cnn_s1"] else ""
+        cells = [_said(group, "n_mpjpe_17_mm"), ratio]
+        cells += [_said(group, name) for name in ("p_mpjpe_17_mm", "mpjpe_17_mm")]
         spreads = " (".join(f"{_mean(group, name):.0f}" for name in ("spread_mm", "true_spread_mm")) + ")"
         gap = _gap(group, beside) if key[3] not in CONTROLS else ""
         minutes = f"{_mean(group, 'core_minutes'):.0f}"
         cells += [spreads, gap, *(f"{_mean(group, column):.1f}" for column in rolled)]
         lines.append(f"| {title} | {len(group)} | {minutes} | " + " | ".join(cells) + " |")
     whom = sorted({row["people"] for row in own})
-    return "\n".join([*lines, "", f"mm, 17 joints, on {', '.join(whom)}; {_data(own)}."])
+    return "\n".join([*lines, "", f"mm, 17 joints, on {', '.join(whom)}; {_data(own)}.{_ties(groups)}"])
 
 
 def bodies(rows: Iterable[Mapping[str, str]]) -> str:
@@ -120,8 +125,27 @@ def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
     shares = []
     for name in ("n_mpjpe_17_mm", "p_mpjpe_17_mm"):
         low, high = _mean(beside["cnn_s1"], name), _mean(beside["cnn_all"], name)
+        if _tie(group, beside["cnn_s1"], name):
+            shares.append("tie")
+            continue
         shares.append(f"{(low - _mean(group, name)) / (low - high):.0%}" if low > high else "no gap")
     return " / ".join(shares)
+
+
+def _tie(one: Rows, other: Rows, name: str) -> bool:
+    """Whether ranges over seeds overlap; a single seed has none."""
+    a, b = ([float(row[name]) for row in group] for group in (one, other))
+    return min(len(a), len(b)) > 1 and min(a) <= max(b) and min(b) <= max(a)
+
+
+def _ties(groups: Mapping[tuple[str, ...], Rows]) -> str:
+    """Which two groups of the same labels, track and turns tie in N-MPJPE, where any does."""
+    pairs = [
+        f"`{one[3]}` and `{other[3]}`" + (f" at {float(one[1]):.0%}" if float(one[1]) < 1 else "")
+        for one, other in combinations(sorted(groups), 2)
+        if one[:3] == other[:3] and _tie(groups[one], groups[other], "n_mpjpe_17_mm")
+    ]
+    return f" Ties in N-MPJPE, as their ranges overlap: {', '.join(pairs)}." if pairs else ""
 
 
 def _said(group: Rows, name: str, digits: str = ".1f") -> str:

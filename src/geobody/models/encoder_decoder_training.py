@@ -33,6 +33,7 @@ from geobody.errors import DataError
 from geobody.losses import FeatureLoss, make_feature_loss
 from geobody.models.arm import EncoderDecoder, Lesson, LossWeights, Views
 from geobody.models.encoder_decoder import load_views, new_encoder_decoder
+from geobody.models.tracks import known_masks
 from geobody.training.curves import HEADER_KEY
 from geobody.training.determinism import make_fabric
 from geobody.training.loop import TOTAL, Batch, RowSampler, fit
@@ -226,14 +227,14 @@ def draw_lesson(
             target, masks_diff, rotations = _roll(target, masks_diff, rotations, angles)
         if recipe.colour_strength:
             change = draw_colours(len(rows) // QUAD, generator=generator, strength=recipe.colour_strength)
-            target = _recolour(target, change)
+            target = _recolour(target, change, known_masks(target.masks, masks_diff, track=network.track))
         rooms = target.backgrounds
         if network.synchronised:
             coins = torch.rand(len(rows), generator=generator).to(device) < 0.5
             rooms = mirror_images(rooms, coins ^ mirrored)  # the coin alone says how the room stands
         seen = shuffle_backgrounds(
             target.images,
-            target.masks,
+            known_masks(target.masks, masks_diff, track=network.track),
             rooms,
             generator=generator,
             probability=recipe.background_fraction,
@@ -307,8 +308,8 @@ def _roll(
     return turned, masks[:, 1:], roll_matrices(angles) @ rotations
 
 
-def _recolour(target: Views, change: ColourChange) -> Views:
+def _recolour(target: Views, change: ColourChange, masks: Tensor) -> Views:
     """One change for the four views of a quadruple, or the target could not be drawn from its sources."""
     change = change.repeat(QUAD)
-    images = change.relight(change.recolour(target.images, target.masks))
+    images = change.relight(change.recolour(target.images, masks))
     return replace(target, images=images, backgrounds=change.relight(target.backgrounds))

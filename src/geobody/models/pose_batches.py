@@ -24,6 +24,7 @@ from geobody.data.augmentation import (
 from geobody.data.crops import CropShards
 from geobody.data.mirroring import mirror_images, mirror_joints
 from geobody.models.pose_cnn import images_to_tensor
+from geobody.models.tracks import known_masks
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Augmentation:
 class PoseBatch:
     """Images, backgrounds (B,3,S,S), masks and difference masks (B,1,S,S) in [0,1]; joints (B,17,3) in mm.
 
-    ``placed_mm`` are the joints where they are, crop frame, camera at the origin; ``focal_px`` (B,) the crops' focal
-    lengths.
+    ``masks`` are those that may change what is seen (see `known_masks`). ``placed_mm`` are the joints where they are,
+    crop frame, camera at the origin; ``focal_px`` (B,) the crops' focal lengths.
     """
 
     images: Tensor
@@ -65,7 +66,12 @@ class Taught(NamedTuple):
 
 
 def load_pose_batch(
-    crops: CropShards, rows: NDArray[np.int64], placed_mm: NDArray[np.float32], *, device: torch.device
+    crops: CropShards,
+    rows: NDArray[np.int64],
+    placed_mm: NDArray[np.float32],
+    *,
+    track: str,
+    device: torch.device,
 ) -> PoseBatch:
     """The crops ``rows`` (B,) with joints ``placed_mm`` (B,17,3) in their frames, whoever they are from."""
     images, backgrounds, masks, masks_diff = (
@@ -79,7 +85,7 @@ def load_pose_batch(
     )
     return PoseBatch(
         images=images,
-        masks=masks,
+        masks=known_masks(masks, masks_diff, track=track),
         masks_diff=masks_diff,
         backgrounds=backgrounds,
         placed_mm=torch.from_numpy(placed_mm).to(device),

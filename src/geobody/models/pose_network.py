@@ -54,6 +54,11 @@ class PoseNetwork(nn.Module):
         """(B,17,3) mm of what ``network_input`` gives for crops, (B,3,S,S)."""
         return self.seen(images)[0]
 
+    @property
+    def track(self) -> str:
+        """What the arm sees of a crop."""
+        return self.arm.track
+
     def network_input(self, images: Tensor, masks_diff: Tensor) -> Tensor:
         """What the arm expects of images (B,3,S,S) and difference masks (B,1,S,S)."""
         return self.arm.network_input(images, masks_diff)

@@ -16,6 +16,10 @@ from geobody.training.loop import Batch
 class FindsPoses(Protocol):
     """A network that `pose_step` trains."""
 
+    @property
+    def track(self) -> str:
+        """What it sees of a crop."""
+
     def network_input(self, images: Tensor, masks_diff: Tensor) -> Tensor:
         """What ``seen`` expects of images (B,3,S,S) and difference masks (B,1,S,S)."""
 
@@ -40,7 +44,7 @@ def pose_step(
     def step(batch: Batch) -> Mapping[str, Tensor]:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             taught = augmented(
-                load_pose_batch(crops, batch.rows, placed_mm[batch.rows], device=device),
+                load_pose_batch(crops, batch.rows, placed_mm[batch.rows], track=network.track, device=device),
                 augmentation,
                 generator=batch.generator,
             )

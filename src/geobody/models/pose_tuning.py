@@ -3,7 +3,8 @@
 ``fine_tuned`` sees the labelled images alone. ``semi_supervised`` goes on in rounds: the network predicts every
 unlabelled view of the training subjects, the predictions of an instant are fused and fitted to its silhouettes
 (``geobody.multiview``), and the network trains on labels and fits together. Of what is unlabelled it reads images,
-masks, cameras, and which images show the same person and instant; never a joint.
+masks, cameras, and which images show the same person and instant. Of its joints it reads none, but crops that are
+centred on the labelled root (``crops.centre: root``) tell where that is; those centred on the mask do not.
 """
 
 from collections.abc import Iterable

@@ -112,8 +112,9 @@ def meeting_points(centre_world_mm: np.ndarray, R_world_to_crop: np.ndarray) -> 
     """Points (I,C,3), mm, in crop frames: where the optical axes of an instant's crops come nearest to one another.
 
     Of ``centre_world_mm`` (I,C,3), the cameras' centres, and ``R_world_to_crop`` (I,C,3,3). Crops look at the person,
-    so that is where the person is: no label is needed. Least squares of the distances to the axes; where
-    these are parallel, the point nearest to all centres.
+    so that is where the person is: the root itself where crops are centred on it, otherwise a point near it for
+    which no label is needed. Least squares of the distances to the axes; where these are parallel, the point nearest
+    to all centres.
     """
     axis = R_world_to_crop[:, :, 2]
     across = np.eye(3) - axis[..., :, None] * axis[..., None, :]  # (I,C,3,3), onto the axis' normal plane
