@@ -37,7 +37,7 @@ convergence: $(READY) ## train the controls to convergence, for the data card (a
 
 PART ?= compare
 .PHONY: study
-study: $(READY) ## run what is missing of PART=screen, screen_labels, compare, labels, turns, masked or ablation (hours), and read it back
+study: $(READY) ## run what is missing of PART of tools/study/*.yaml (hours; PART=compare), and read it back
 	python -m tools.study run $(PART)
 	python -m tools.study.report
 	python -m tools.write_readme

@@ -200,9 +200,10 @@ def test_no_two_experiments_have_a_name_in_common() -> None:
 
 
 def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
-    for e in (*rows.experiments("screen"), *rows.experiments("screen_labels")):
-        assert e.held_out == (8,)
-        assert e.params["held_out.subjects"] == [8]
+    for part in ("screen", "screen_labels", "screen_labels_short"):
+        for e in rows.experiments(part):
+            assert e.held_out == (8,)
+            assert e.params["held_out.subjects"] == [8]
     for part in ("compare", "labels", "turns", "masked"):
         for e in rows.experiments(part):
             assert "held_out.subjects" not in e.params
@@ -225,14 +226,16 @@ def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
     for e in everything():
         steps = e.params.get("controls.steps", full)
         ceiling = e.params.get("controls.ceiling_steps", steps)
-        assert ("cnn_s1" in e.controls) == (steps == full) or e.part == "ablation"
+        short = 2500 if e.part == "screen_labels_short" else full
+        assert ("cnn_s1" in e.controls) == (steps == short) or e.part == "ablation"
         assert ("cnn_all" in e.controls) == (ceiling == full) or e.part == "ablation"
 
 
 def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match="no part nothing; there are screen, screen_labels, compare, labels, turns, masked, ablation",
+        match="no part nothing; there are screen, screen_labels, screen_labels_short, compare, "
+        "labels, turns, masked, ablation",
     ):
         rows.experiments("nothing")
     bad = tmp_path / "rows.yaml"
