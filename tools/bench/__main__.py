@@ -13,7 +13,7 @@ from pathlib import Path
 import tools.bench
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_BENCHMARKS = {"pretext", "timing", "__main__"}
+NOT_BENCHMARKS = {"trainings", "timing", "__main__"}
 
 
 def benchmarks() -> list[str]:

@@ -1,4 +1,4 @@
-"""The default arm's training beside the thesis' network's, at the same crop size and the same batches.
+"""The default arm's pretext beside the thesis' network's, at the same crop size and the same batches.
 
 Twice the samples a second is aimed at, so half of the time.
 """
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from geobody.config import load_params
 from geobody.data.crops import CropShards
-from tools.bench.pretext import STEPS, train_steps
 from tools.bench.timing import Comparison, compare
+from tools.bench.trainings import STEPS, pretext_steps
 
 GOAL = 0.5
 
@@ -19,7 +19,7 @@ def run(repository: Path, *, repeats: int) -> Comparison:
     crops, threads = CropShards.open(repository / "data/crops"), params.training.threads
 
     def train(arm: str) -> None:
-        train_steps(repository, crops, arm=arm, steps=STEPS, threads=threads)
+        pretext_steps(repository, crops, arm=arm, steps=STEPS, threads=threads)
 
     arm = params.encdec.arm
     return compare(

@@ -1,4 +1,4 @@
-"""Training steps on the mapped shards, beside the same steps on one batch that lies in memory.
+"""Steps of the pretext on the mapped shards, beside the same steps on one batch that lies in memory.
 
 At least 0.95 of the samples a second is aimed at, so at most 1 / 0.95 of the time.
 """
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from geobody.config import load_params
 from geobody.data.crops import CropShards
-from tools.bench.pretext import STEPS, in_memory, train_steps
 from tools.bench.timing import Comparison, compare
+from tools.bench.trainings import STEPS, in_memory, pretext_steps
 
 GOAL = 1 / 0.95
 
@@ -21,7 +21,7 @@ def run(repository: Path, *, repeats: int) -> Comparison:
     batch = in_memory(crops, batch_size=params.encdec.batch_size)
 
     def train(some: CropShards) -> None:
-        train_steps(repository, some, arm=arm, steps=STEPS, threads=threads)
+        pretext_steps(repository, some, arm=arm, steps=STEPS, threads=threads)
 
     return compare(
         subject=(f"{STEPS} steps of {arm} from the shards", lambda: train(crops)),

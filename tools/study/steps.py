@@ -18,8 +18,8 @@ from geobody.models.encoder_decoder import make_encoder_decoder
 from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_cnn_training import CnnRecipe, train_cnn
 from geobody.models.pose_network import PoseNetwork
-from geobody.models.pose_tuning import TuningRecipe, multiview_labels, tune
-from tools.bench.pretext import train_steps
+from geobody.models.pose_tuning import multiview_labels
+from tools.bench.trainings import pretext_steps, tuning_steps
 
 COLUMNS: Final = ("work", "unit", "batch_size", "core_seconds")
 FEW: Final = 8
@@ -46,7 +46,7 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     }
 
     def pretext(arm: str) -> Callable[[int], None]:
-        return lambda steps: train_steps(repository, crops, arm=arm, steps=steps, threads=1)
+        return lambda steps: pretext_steps(repository, crops, arm=arm, steps=steps, threads=1)
 
     def cnn(steps: int) -> None:
         schedule = replace(params.controls.schedule(), steps=steps, warmup_steps=1)
@@ -58,19 +58,7 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
             )  # fmt: skip
 
     def tuning(steps: int) -> None:
-        arm = make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
-        recipe = TuningRecipe(
-            schedule=replace(params.tuning.schedule(), steps=steps, warmup_steps=1),
-            **params.tuning.beside_schedule("start"),
-            **loss,
-            augmentation=augmentation,
-        )
-        with tempfile.TemporaryDirectory(prefix="geobody-bench-") as folder:
-            tune(
-                arm.eval().requires_grad_(False), crops=crops, labelled=rows, recipe=recipe,
-                unlabelled_views=np.zeros((0, 0), np.int64), scratch=Path(folder),
-                curves=Path(folder) / "curves.csv", **common,
-            )  # fmt: skip
+        tuning_steps(repository, crops, rows, steps=steps, threads=1)
 
     found = []
     for arm in arms:
