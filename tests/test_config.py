@@ -75,6 +75,11 @@ def test_the_committed_params_are_valid() -> None:
             "noise_max_deg: 2.0",
             "gan_prior.noise_max_deg: 2.0 is wrong: noise_min_deg (3.0)",
         ),
+        (
+            "first_share: 0.4",
+            "first_share: 0.0",
+            "tuning.first_share: 0 is wrong for an encoder from scratch",
+        ),
     ],
 )
 def test_a_wrong_param_is_named_with_its_value(tmp_path: Path, old: str, new: str, said: str) -> None:

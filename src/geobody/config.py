@@ -373,8 +373,9 @@ class Tuning(Scheduled):
     """Peak of AdamW's schedule, which each round goes through anew."""
     warmup_steps: Annotated[int, Field(ge=0, validate_default=True)] = 100
     """Steps in which the learning rate rises; fewer than ``steps``."""
-    first_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """Share of the steps on labels alone, before the first round of ``semi_supervised``."""
+    first_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Share of the steps on labels alone, before the first round of ``semi_supervised``; with 0 the first predictions
+    are those of the pretext's encoder, through a closed-form head, so ``start`` must be pretext."""
     rounds: Count = 1
     """How often ``semi_supervised`` predicts, fuses and fits the unlabelled views and trains on what comes out."""
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
@@ -617,7 +618,18 @@ def load_params(path: Path) -> Params:
         rule = first["msg"].removeprefix("Value error, ")
         raise ParamsError(f"{path.name}: {key}: {first['input']!r} is wrong: {rule}{more}") from None
     _check_shares(params, path.name)
+    _check_start(params, path.name)
     return params
+
+
+def _check_start(params: Params, file: str) -> None:
+    """Raises ``ParamsError`` when nothing has learned what the first predictions of unlabelled views would rest on."""
+    tuning, semi_supervised = params.tuning, params.pose_head.kind == "semi_supervised"
+    if semi_supervised and not tuning.first_share and "scratch" in (tuning.start, params.encdec.arm):
+        raise ParamsError(
+            f"{file}: tuning.first_share: 0 is wrong for an encoder from scratch, which has learned nothing to predict "
+            "by; set it to 0.4, or tuning.start to pretext and encdec.arm to an arm that is trained"
+        )
 
 
 def _check_shares(params: Params, file: str) -> None:

@@ -47,6 +47,7 @@ def train(
     arm: str = "scratch",
     training: bool = True,
     schedule: Schedule = SHORT,
+    first_share: float = 0.5,
 ) -> PoseNetwork:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
@@ -55,7 +56,7 @@ def train(
         crops=shards,
         labelled=split_labels(shards.table, subjects=[1]).train,
         unlabelled_views=shards.views(subjects=unlabelled),
-        recipe=replace(RECIPE, schedule=schedule),
+        recipe=replace(RECIPE, schedule=schedule, first_share=first_share),
         seed=0,
         precision="32-true",
         threads=1,
@@ -172,6 +173,32 @@ def test_the_rounds_change_the_network_and_a_finished_training_goes_on_from_its_
     assert [row.split(",")[:2] for row in rows] == [["0", "6"], ["1", "3"], ["2", "3"]]
 
 
+def test_without_a_first_share_the_pretexts_own_embeddings_say_where_joints_are(
+    crops: Path, tmp_path: Path
+) -> None:
+    network = train(crops, tmp_path, arm="explicit", unlabelled=(5, 6), first_share=0.0)
+    fits = np.load(tmp_path / "scratch/fits_1.npy", allow_pickle=False)
+    shards = CropShards.open(crops)
+    torch.manual_seed(0)
+    arm = make_encoder_decoder(arm="explicit", crop_size_px=32, track="rgb").eval()
+    rows, views = split_labels(shards.table, subjects=[1]).train, shards.views(subjects=[5, 6])
+    head = EquivariantPoseHead()
+    head.solve(embed(arm, shards, rows)[0], shards.table["joints_mm"][rows], ridge=RECIPE.ridge)
+    predicted = torch.from_numpy(apply_pose_head(head, embed(arm, shards, views.reshape(-1))[0]))
+    expected = multiview_labels(
+        predicted,
+        shards,
+        views=views,
+        labelled=rows,
+        placed_mm=labelled_joints(shards, rows),
+        silhouettes=True,
+    )
+    np.testing.assert_array_equal(fits, expected)
+    lines = (tmp_path / "curves.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["1", "2"]  # no round on labels alone
+    assert all(bool(p.isfinite().all()) for p in network.parameters())
+
+
 def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
@@ -181,8 +208,8 @@ def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
     assert (found[:, 0] == 0).all()
     rows, views = shards.rows(subjects=[1]), shards.views(subjects=[5])
     fits = multiview_labels(
-        network, shards, views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), silhouettes=False,
-        device=CPU,
+        predict_rows(network, shards, views.reshape(-1), device=CPU), shards,
+        views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), silhouettes=False,
     )  # fmt: skip
     in_world = np.einsum("icjk,icpj->icpk", shards.table["R_world_to_crop"][views], fits)
     in_world += shards.table["centre_world_mm"][views][:, :, None]

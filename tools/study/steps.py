@@ -17,7 +17,7 @@ from geobody.data.labels import label_splits
 from geobody.models.encoder_decoder import make_encoder_decoder
 from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_cnn_training import CnnRecipe, train_cnn
-from geobody.models.pose_network import PoseNetwork
+from geobody.models.pose_network import PoseNetwork, predict_rows
 from geobody.models.pose_tuning import multiview_labels
 from tools.bench.trainings import pretext_steps, tuning_steps
 
@@ -73,9 +73,10 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
         make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
     ).eval()
     start = time.process_time()
+    predicted = predict_rows(network, crops, some.reshape(-1), device=torch.device("cpu"))
     multiview_labels(
-        network, crops, views=some, labelled=rows, placed_mm=labelled_joints(crops, rows),
-        silhouettes=params.tuning.silhouettes, device=torch.device("cpu"),
+        predicted, crops, views=some, labelled=rows, placed_mm=labelled_joints(crops, rows),
+        silhouettes=params.tuning.silhouettes,
     )  # fmt: skip
     found.append(("fits", "instant", 1, (time.process_time() - start) / len(some)))
     return found

@@ -2,12 +2,14 @@
 
 ``fine_tuned`` sees the labelled images alone. ``semi_supervised`` goes on in rounds: the network predicts every
 unlabelled view of the training subjects, the predictions of an instant are fused and fitted to its silhouettes
-(``geobody.multiview``), and the network trains on labels and fits together. Of what is unlabelled it reads images,
-masks, cameras, and which images show the same person and instant. Of its joints it reads none, but crops that are
-centred on the labelled root (``crops.centre: root``) tell where that is; those centred on the mask do not.
+(``geobody.multiview``), and the network trains on labels and fits together. With ``first_share`` 0 the arm as its
+pretext left it predicts first, through the head that the labels give for its embeddings, which takes few labels.
+Of what is unlabelled it reads images, masks, cameras, and which images show the same person and instant. Of its
+joints it reads none, but crops that are centred on the labelled root (``crops.centre: root``) tell where that is;
+those centred on the mask do not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from geobody.data.labels import LabelSplit
 from geobody.models.arm import EncoderDecoder
 from geobody.models.encoder_decoder import embed
 from geobody.models.pose_batches import Augmentation, labelled_joints
-from geobody.models.pose_head import EquivariantPoseHead
+from geobody.models.pose_head import EquivariantPoseHead, apply_pose_head
 from geobody.models.pose_network import PoseNetwork, predict_rows
 from geobody.models.pose_step import pose_step
 from geobody.multiview.fitting import PICTURE_PX, FitRecipe, fit_skeletons, meeting_points, small_masks
@@ -88,6 +90,21 @@ def tune(
     """
     fabric = make_fabric(precision=precision, threads=threads, device=device)
     placed_mm = labelled_joints(crops, labelled)
+    schedule, rounds = recipe.schedule, recipe.steps_of_rounds(semi_supervised=len(unlabelled_views) > 0)
+
+    def fits_of(number: int, predict: Callable[[], Tensor]) -> NDArray[np.float32]:
+        """Fits that a round starts with, from the (I*C,17,3) predicted; made once, so that a training can go on."""
+        file = scratch / f"fits_{number}.npy"
+        if not file.exists():
+            fits = multiview_labels(
+                predict(), crops, views=unlabelled_views, labelled=labelled, placed_mm=placed_mm,
+                silhouettes=recipe.silhouettes,
+            )  # fmt: skip
+            _save(file, fits)
+        return np.load(file, allow_pickle=False)
+
+    if not rounds[0]:
+        fits_of(1, lambda: _predicted_as_it_is(arm, crops, labelled, unlabelled_views, ridge=recipe.ridge))
     with seeded(seed, "pose network"):
         network = PoseNetwork(arm.eval())
         if arm.trained:
@@ -95,20 +112,17 @@ def tune(
     network.arm.requires_grad_(True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.freeze_unused(torch.rand(2, 3, crops.crop_size_px, crops.crop_size_px))
-    schedule, rounds = recipe.schedule, recipe.steps_of_rounds(semi_supervised=len(unlabelled_views) > 0)
     files: dict[str, Path] = {}
     for number, steps in enumerate(rounds):
+        if not steps:
+            continue
         name = f"round {number}"
         rows = labelled
         if number:
-            file = scratch / f"fits_{number}.npy"
-            if not file.exists():
-                fits = multiview_labels(
-                    network, crops, views=unlabelled_views, labelled=labelled, placed_mm=placed_mm,
-                    silhouettes=recipe.silhouettes, device=fabric.device,
-                )  # fmt: skip
-                _save(file, fits)
-            placed_mm[unlabelled_views] = np.load(file, allow_pickle=False)
+            placed_mm[unlabelled_views] = fits_of(
+                number,
+                lambda: predict_rows(network, crops, unlabelled_views.reshape(-1), device=fabric.device),
+            )
             rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share)
         files[str(number)] = scratch / f"curves_{number}.csv"
         fit(
@@ -134,22 +148,21 @@ def tune(
 
 
 def multiview_labels(
-    network: PoseNetwork,
+    predicted_mm: Tensor,
     crops: CropShards,
     *,
     views: NDArray[np.int64],
     labelled: NDArray[np.int64],
     placed_mm: NDArray[np.float32],
     silhouettes: bool,
-    device: torch.device,
 ) -> NDArray[np.float32]:
-    """Joints (I,C,17,3), mm, crop frames, cameras at the origin, of the instants ``views`` (I,C): fused, and fitted to
-    their silhouettes.
+    """Joints (I,C,17,3), mm, crop frames, cameras at the origin, of the instants ``views`` (I,C): ``predicted_mm``
+    (I*C,17,3), root at zero, fused, and fitted to their silhouettes.
 
     The limbs' thickness comes from the ``labelled`` rows of ``placed_mm`` (N,17,3). Person by person, since lengths and
     thicknesses are theirs.
     """
-    predicted = predict_rows(network, crops, views.reshape(-1), device=device).view(*views.shape, 17, 3)
+    predicted = predicted_mm.view(*views.shape, 17, 3)
     some = labelled[np.unique(np.linspace(0, len(labelled) - 1, RADII_IMAGES).astype(int))]
     radii = fit_radii(torch.from_numpy(placed_mm[some]), small_masks(crops.masks[some]), _focal(crops, some))
     fitted = np.zeros(predicted.shape, np.float32)
@@ -187,6 +200,19 @@ def _solved(
     head = EquivariantPoseHead()
     head.solve(embed(arm, crops, labelled)[0], crops.table["joints_mm"][labelled], ridge=ridge)
     return head
+
+
+def _predicted_as_it_is(
+    arm: EncoderDecoder,
+    crops: CropShards,
+    labelled: NDArray[np.int64],
+    views: NDArray[np.int64],
+    *,
+    ridge: float,
+) -> Tensor:
+    """(I*C,17,3), mm, root at zero, crop frames: of ``views`` (I,C), by the head that is solved for the arm."""
+    head = _solved(arm.eval(), crops, labelled, ridge=ridge)
+    return torch.from_numpy(apply_pose_head(head, embed(arm, crops, views.reshape(-1))[0]))
 
 
 def _focal(crops: CropShards, rows: NDArray[np.int64]) -> Tensor:
