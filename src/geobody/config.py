@@ -625,10 +625,12 @@ def load_params(path: Path) -> Params:
 def _check_start(params: Params, file: str) -> None:
     """Raises ``ParamsError`` when nothing has learned what the first predictions of unlabelled views would rest on."""
     tuning, semi_supervised = params.tuning, params.pose_head.kind == "semi_supervised"
-    if semi_supervised and not tuning.first_share and "scratch" in (tuning.start, params.encdec.arm):
+    first_steps = round(tuning.first_share * tuning.steps)
+    if semi_supervised and not first_steps and "scratch" in (tuning.start, params.encdec.arm):
         raise ParamsError(
-            f"{file}: tuning.first_share: 0 is wrong for an encoder from scratch, which has learned nothing to predict "
-            "by; set it to 0.4, or tuning.start to pretext and encdec.arm to an arm that is trained"
+            f"{file}: tuning.first_share: {tuning.first_share:g} is wrong for an encoder from scratch, which has "
+            "learned nothing to predict by; set it to 0.4, or tuning.start to pretext and encdec.arm to an arm that "
+            "is trained"
         )
 
 
