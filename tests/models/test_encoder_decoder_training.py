@@ -105,9 +105,9 @@ def test_partners_are_the_same_instant_for_points_and_the_other_for_looks():
 class Recorder(torch.nn.Module):
     """Stands where an arm stands and keeps what it is given; its points are known, so that turns are."""
 
-    def __init__(self, points: torch.Tensor, *, synchronised: bool = False) -> None:
+    def __init__(self, points: torch.Tensor, *, synchronised: bool = False, track: str = "rgb") -> None:
         super().__init__()
-        self.points, self.synchronised = points, synchronised
+        self.points, self.synchronised, self.track = points, synchronised, track
 
     def network_input(self, images, masks_diff):
         return images
@@ -124,8 +124,8 @@ class Recorder(torch.nn.Module):
         return {"total": turned.sum()}
 
 
-def record(crops, quadruples, recipe, points, *, seed=0, synchronised=False):
-    network = Recorder(points, synchronised=synchronised)
+def record(crops, quadruples, recipe, points, *, seed=0, synchronised=False, track="rgb"):
+    network = Recorder(points, synchronised=synchronised, track=track)
     generator = torch.Generator().manual_seed(seed)
     batch = Batch(np.arange(len(points) // 4), 0, "encdec", generator)
     view_loss(
@@ -177,6 +177,17 @@ def test_colours_change_alike_in_the_four_views(crops, quadruples):
     spread = (means.view(-1, 4, 3) - means.view(-1, 4, 3).mean(1, keepdim=True)).abs().max()
     assert (means - before).abs().mean() > 0.05
     assert spread < 0.02 + 3 * spread_before
+
+
+def test_the_true_outline_changes_nothing_that_the_track_masked_sees(crops, quadruples):
+    others = replace(crops, masks=255 - np.array(crops.masks))
+    recipe = Recipe(colour_strength=1.0, background_fraction=1.0)
+
+    def seen(shards, track):
+        return record(shards, quadruples, recipe, torch.zeros(16, 200, 3), track=track)[0].seen
+
+    assert torch.equal(seen(crops, "masked"), seen(others, "masked"))
+    assert not torch.equal(seen(crops, "rgb"), seen(others, "rgb"))
 
 
 def test_a_roll_turns_pictures_and_rotations_alike(crops, quadruples):
