@@ -52,7 +52,7 @@ def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool =
     """
     lock = (repository / "dvc.lock").read_text()
     crops = crops_hash(lock)
-    recorded = _code(lock)
+    recorded = _code(_stages(lock))
     params = _yaml((repository / "params.yaml").read_text())
     known = references(repository)
 
@@ -60,15 +60,16 @@ def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool =
         reference = known[e.name]
         ran_with = _yaml(_show(repository, reference, "params.yaml"))
         lock = _show(repository, reference, "dvc.lock")
+        entries = _stages(lock)
         if (
             not same_data(crops_hash(lock), crops)
             or Params(**ran_with) != Params(**changed(params, e.params))
-            or not _ran_on_what_is_beside_them(lock, stages_of(e.part))
+            or not _ran_on_what_is_beside_them(entries, stages_of(e.part))
         ):
             return False
         if any_code:
             return True
-        ran = _code(lock)
+        ran = _code(entries)
         return all(ran.get(stage) == recorded.get(stage) for stage in trained_by(e))
 
     return {e.name: known[e.name] for e in wanted if e.name in known and counts(e)}
@@ -84,7 +85,7 @@ def trained_by(experiment: Experiment) -> tuple[str, ...]:
 
 def stale(repository: Path, stages: Iterable[str]) -> list[str]:
     """Those of ``stages`` whose code in dvc.lock is not that of the workspace's files."""
-    recorded = _code((repository / "dvc.lock").read_text())
+    recorded = _code(_stages((repository / "dvc.lock").read_text()))
     defined = _yaml((repository / "dvc.yaml").read_text())["stages"]
 
     def files(stage: str) -> dict[str, str]:
@@ -261,17 +262,21 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def _code(lock: str) -> dict[str, dict[str, str]]:
-    """Stage -> path -> MD5 of the code that the text of a dvc.lock records."""
+def _stages(lock: str) -> dict[str, Any]:
+    """The entries of the text of a dvc.lock, by stage."""
+    return _yaml(lock)["stages"]
+
+
+def _code(entries: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Stage -> path -> MD5 of the code that the entries of a dvc.lock record."""
     return {
         stage: {d["path"]: d["md5"] for d in entry.get("deps", ()) if d["path"].startswith(CODE)}
-        for stage, entry in _yaml(lock)["stages"].items()
+        for stage, entry in entries.items()
     }
 
 
-def _ran_on_what_is_beside_them(lock: str, stages: Iterable[str]) -> bool:
+def _ran_on_what_is_beside_them(entries: Mapping[str, Any], stages: Iterable[str]) -> bool:
     """Whether the stages read the outputs that a dvc.lock has: metrics of a stage that did not run are older ones."""
-    entries = _yaml(lock)["stages"]
     made = {out["path"]: out["md5"] for entry in entries.values() for out in entry.get("outs", ())}
     read = [d for stage in stages if stage in entries for d in entries[stage].get("deps", ())]
     return all(made.get(d["path"], d["md5"]) == d["md5"] for d in read)
