@@ -521,9 +521,26 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
     assert [line.split("`")[1] for line in said[2:5]] == ["ours", "cnn_all", "cnn_s1"]
     assert said[-1] == "mm, 17 joints, on S9+S11; crops `aa`."
     said = report.table([*found, row("cnn_s1", 1, 92, 79), row("twin", 0, 70, 50)], "compare").splitlines()
-    assert next(line for line in said if "`ours`" in line).endswith("| tie / 23% |")
+    assert next(line for line in said if "`ours`" in line).endswith("| tie (38%) / 23% |")
     assert said[-1].endswith(" Ties in N-MPJPE, as their ranges overlap: `cnn_s1` and `ours`.")
+    said = report.table([*found, row("cnn_s1", 1, 99, 75)], "compare").splitlines()
+    assert said[-1].endswith(" Ties in P-MPJPE, as their ranges overlap: `cnn_s1` and `ours`.")
     assert report.table(found, "screen") == "Not run yet."
+
+
+@pytest.mark.parametrize(("part", "varied"), [("labels", "fraction"), ("turns", "turn_deg")])
+def test_the_default_of_what_a_part_varies_stands_beside_it(part: str, varied: str) -> None:
+    common = {
+        "arm": "ours", "track": "rgb", "fraction": "1.0", "turn_deg": "10.0", "people": "S9+S11", "seed": "0",
+        "core_minutes": "20", "crops": "aa", **dict.fromkeys((*collect.METRICS,), "100"),
+    }  # fmt: skip
+    own = common | {"part": part, varied: "0.1"}
+    default = common | {"part": "compare"}
+    found = [own, default, default | {"seed": "1"}, default | {"arm": "other"}, default | {"part": "screen"}]
+    said = report.table(found, part).splitlines()
+    assert len([line for line in said if line.startswith("| `")]) == 2
+    assert all(line.split(" | ")[1] == "1" for line in said if line.startswith("| `"))
+    assert len([line for line in report.table(found, "compare").splitlines() if line.startswith("| `")]) == 2
 
 
 def test_rolls_get_their_columns_where_trainings_differ_in_them() -> None:

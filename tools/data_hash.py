@@ -9,9 +9,9 @@ FROZEN: Final = {
     "649dbe839a48dcdbfef06b4c642a4868": "AVX-512 without AMX (AMD EPYC)",
     "110152edb0a8cf8c4f787bf2b329989a": "the same processor with OPENBLAS_CORETYPE=Haswell",
 }
-"""The frozen data set, as the same code and params make it on kinds of processors: a few pixels differ, or the last bits
-of cameras alone (docs/reproducibility.md says how many, and how much that moves). The first is the one of the committed
-dvc.lock."""
+"""The frozen data set, as the same code and params make it on kinds of processors: a few pixels differ, or only the
+last bits of cameras (docs/reproducibility.md says how many, and how much that moves). The first is the one of the
+committed dvc.lock."""
 
 
 def crops_hash(lock: str) -> str:

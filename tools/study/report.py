@@ -25,6 +25,8 @@ BODY_HEAD: Final = (
     "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 BODY_ROW: Final = "default"
+BESIDE: Final = {"labels": "compare", "turns": "compare"}
+"""Parts that vary a param, and the part that has the same arms and seeds with its default."""
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -33,11 +35,14 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
 
     An error is the mean over seeds, with the range in brackets where there are several. "Of `cnn_s1`'s" is the ratio to
     the error of the CNN with the same labels, "gap closed" how far the mean is on the way from that to ``cnn_all``; a
-    tie where ranges overlap.
+    tie where ranges overlap. Lines with the default of what was varied come from the part ``BESIDE`` it.
     """
-    own = [row for row in rows if row["part"] == part]
+    every = [*rows]
+    own = [row for row in every if row["part"] == part]
     if not own:
         return "Not run yet."
+    trained = {(row["arm"], row["seed"]) for row in own}
+    own += [row for row in every if row["part"] == BESIDE.get(part) and (row["arm"], row["seed"]) in trained]
     turns = len({row["turn_deg"] for row in own}) > 1
     rolled = [column for column in own[0] if column.startswith("rolled_") if turns]
     fractions = len({row["fraction"] for row in own}) > 1
@@ -125,10 +130,8 @@ def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
     shares = []
     for name in ("n_mpjpe_17_mm", "p_mpjpe_17_mm"):
         low, high = _mean(beside["cnn_s1"], name), _mean(beside["cnn_all"], name)
-        if _tie(group, beside["cnn_s1"], name):
-            shares.append("tie")
-            continue
-        shares.append(f"{(low - _mean(group, name)) / (low - high):.0%}" if low > high else "no gap")
+        share = f"{(low - _mean(group, name)) / (low - high):.0%}" if low > high else "no gap"
+        shares.append(f"tie ({share})" if _tie(group, beside["cnn_s1"], name) else share)
     return " / ".join(shares)
 
 
@@ -139,13 +142,16 @@ def _tie(one: Rows, other: Rows, name: str) -> bool:
 
 
 def _ties(groups: Mapping[tuple[str, ...], Rows]) -> str:
-    """Which two groups of the same labels, track and turns tie in N-MPJPE, where any does."""
-    pairs = [
-        f"`{one[3]}` and `{other[3]}`" + (f" at {float(one[1]):.0%}" if float(one[1]) < 1 else "")
-        for one, other in combinations(sorted(groups), 2)
-        if one[:3] == other[:3] and _tie(groups[one], groups[other], "n_mpjpe_17_mm")
-    ]
-    return f" Ties in N-MPJPE, as their ranges overlap: {', '.join(pairs)}." if pairs else ""
+    """Which two groups of the same labels, track and turns tie, where any do."""
+    said = []
+    for measure, name in (("N-MPJPE", "n_mpjpe_17_mm"), ("P-MPJPE", "p_mpjpe_17_mm")):
+        pairs = [
+            f"`{one[3]}` and `{other[3]}`" + (f" at {float(one[1]):.0%}" if float(one[1]) < 1 else "")
+            for one, other in combinations(sorted(groups), 2)
+            if one[:3] == other[:3] and _tie(groups[one], groups[other], name)
+        ]
+        said += [f" Ties in {measure}, as their ranges overlap: {', '.join(pairs)}."] if pairs else []
+    return "".join(said)
 
 
 def _said(group: Rows, name: str, digits: str = ".1f") -> str:
