@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from crop_fixtures import write_fake_shards
+from geobody.conventions import H36M_MIRROR
 from geobody.data.crops import CropShards, write_table
 from geobody.data.labels import split_labels
+from geobody.data.mirroring import mirror_joints
 from geobody.models.encoder_decoder import embed, make_encoder_decoder
 from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_head import EquivariantPoseHead, apply_pose_head
-from geobody.models.pose_network import PoseNetwork, predict_rows
+from geobody.models.pose_network import PoseNetwork, Predicted, predict_rows
 from geobody.models.pose_tuning import TuningRecipe, mixed_rows, multiview_labels, tune, unlabelled_views
 from geobody.report.pose_report import pose_report
 from geobody.training.schedule import Schedule
@@ -25,6 +27,7 @@ RECIPE = TuningRecipe(
     first_share=0.5,
     labelled_share=0.25,
     ridge=1e-2,
+    heat_maps=True,
     silhouettes=True,
     heat_weight=1.0,
     augmentation=Augmentation(
@@ -186,11 +189,12 @@ def test_without_a_first_share_the_pretexts_own_embeddings_say_where_joints_are(
     head.solve(embed(arm, shards, rows)[0], shards.table["joints_mm"][rows], ridge=RECIPE.ridge)
     predicted = torch.from_numpy(apply_pose_head(head, embed(arm, shards, views.reshape(-1))[0]))
     expected = multiview_labels(
-        predicted,
+        Predicted(predicted, None),
         shards,
         views=views,
         labelled=rows,
         placed_mm=labelled_joints(shards, rows),
+        heat_maps=True,
         silhouettes=True,
     )
     np.testing.assert_array_equal(fits, expected)
@@ -204,12 +208,32 @@ def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
     torch.manual_seed(0)
     network = PoseNetwork(make_encoder_decoder(arm="scratch", crop_size_px=32, track="rgb"))
     found = predict_rows(network, shards, np.arange(5), device=CPU)
-    assert found.shape == (5, 17, 3)
-    assert (found[:, 0] == 0).all()
+    assert found.joints_mm.shape == (5, 17, 3)
+    assert (found.joints_mm[:, 0] == 0).all()
+    mirrored = replace(
+        shards,
+        **{
+            name: np.ascontiguousarray(getattr(shards, name)[:, :, ::-1]) for name in ("images", "masks_diff")
+        },
+    )
+    seen = predict_rows(network, mirrored, np.arange(5), device=CPU)
+    every = torch.ones(5, dtype=torch.bool)
+    torch.testing.assert_close(mirror_joints(seen.joints_mm, every), found.joints_mm, atol=1e-2, rtol=1e-4)
+    assert found.heat is not None and seen.heat is not None
+    assert found.heat.shape == (5, 17, 8, 8)
+    torch.testing.assert_close(found.heat.float().sum((2, 3)), torch.ones(5, 17), atol=1e-2, rtol=0)
+    torch.testing.assert_close(seen.heat.flip(-1)[:, list(H36M_MIRROR)], found.heat)
+    assert not torch.equal(seen.heat, found.heat)
+
+
+def test_of_an_untrained_network_all_fused_joints_are_one_point(crops: Path) -> None:
+    shards = CropShards.open(crops)
+    torch.manual_seed(0)
+    network = PoseNetwork(make_encoder_decoder(arm="scratch", crop_size_px=32, track="rgb"))
     rows, views = shards.rows(subjects=[1]), shards.views(subjects=[5])
     fits = multiview_labels(
         predict_rows(network, shards, views.reshape(-1), device=CPU), shards,
-        views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), silhouettes=False,
+        views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), heat_maps=False, silhouettes=False,
     )  # fmt: skip
     in_world = np.einsum("icjk,icpj->icpk", shards.table["R_world_to_crop"][views], fits)
     in_world += shards.table["centre_world_mm"][views][:, :, None]

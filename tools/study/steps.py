@@ -76,7 +76,7 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
     predicted = predict_rows(network, crops, some.reshape(-1), device=torch.device("cpu"))
     multiview_labels(
         predicted, crops, views=some, labelled=rows, placed_mm=labelled_joints(crops, rows),
-        silhouettes=params.tuning.silhouettes,
+        heat_maps=params.tuning.heat_maps, silhouettes=params.tuning.silhouettes,
     )  # fmt: skip
     found.append(("fits", "instant", 1, (time.process_time() - start) / len(some)))
     return found

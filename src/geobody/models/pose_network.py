@@ -6,13 +6,13 @@ begin with, and the others correct them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geobody.conventions import H36M_ROOT, MM_PER_M
+from geobody.conventions import H36M_MIRROR, H36M_ROOT, MM_PER_M
 from geobody.data.crops import CropShards
 from geobody.data.mirroring import mirror_images, mirror_joints
 from geobody.models.arm import N_POINTS, EncoderDecoder, Latent
@@ -90,23 +90,42 @@ class PoseNetwork(nn.Module):
             parameter.grad = None
 
 
+class Predicted(NamedTuple):
+    """Of N crops, on the CPU: joints (N,17,3) in mm, root at zero, crop frames, float32; and their heat maps
+    (N,17,s,s), each a distribution over cells, float16, if the arm has any."""
+
+    joints_mm: Tensor
+    heat: Tensor | None
+
+
 @torch.no_grad()
 def predict_rows(
     network: PoseNetwork, crops: CropShards, rows: np.ndarray, *, device: torch.device
-) -> Tensor:
-    """(N,17,3) float32 joints in mm of the crops ``rows`` (N,), on the CPU, each the mean of an image and its mirror.
+) -> Predicted:
+    """What the network finds in the crops ``rows`` (N,), each the mean of an image and its mirror.
 
     Leaves the network in evaluation mode.
     """
     network.eval()
-    found = []
+    joints, heat = [], []
     for start in range(0, len(rows), BATCH):
         views, masks_diff, _ = load_views(crops, rows[start : start + BATCH], device)
         seen = network.network_input(views.images, masks_diff)
         every = torch.ones(len(seen), dtype=torch.bool, device=device)
         straight, mirrored = (
-            network(x.contiguous(memory_format=torch.channels_last)).float()
+            _seen(network, x.contiguous(memory_format=torch.channels_last))
             for x in (seen, mirror_images(seen, every))
         )
-        found.append((0.5 * (straight + mirror_joints(mirrored, every))).cpu())
-    return torch.cat(found)
+        joints.append((0.5 * (straight.joints_mm + mirror_joints(mirrored.joints_mm, every))).cpu())
+        if straight.heat is not None and mirrored.heat is not None:
+            turned = mirror_images(mirrored.heat, every)[:, list(H36M_MIRROR)]
+            heat.append((0.5 * (straight.heat + turned)).half().cpu())
+    return Predicted(torch.cat(joints), torch.cat(heat) if heat else None)
+
+
+def _seen(network: PoseNetwork, images: Tensor) -> Predicted:
+    joints_mm, logits = network.seen(images)
+    if logits is None:
+        return Predicted(joints_mm.float(), None)
+    side = round(logits.shape[-1] ** 0.5)
+    return Predicted(joints_mm.float(), logits[:, :N_JOINTS].float().softmax(-1).unflatten(-1, (side, side)))

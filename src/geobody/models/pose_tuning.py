@@ -24,9 +24,16 @@ from geobody.models.arm import EncoderDecoder
 from geobody.models.encoder_decoder import embed
 from geobody.models.pose_batches import Augmentation, labelled_joints
 from geobody.models.pose_head import EquivariantPoseHead, apply_pose_head
-from geobody.models.pose_network import PoseNetwork, predict_rows
+from geobody.models.pose_network import PoseNetwork, Predicted, predict_rows
 from geobody.models.pose_step import pose_step
-from geobody.multiview.fitting import PICTURE_PX, FitRecipe, fit_skeletons, meeting_points, small_masks
+from geobody.multiview.fitting import (
+    HEAT_RECIPE,
+    PICTURE_PX,
+    FitRecipe,
+    fit_skeletons,
+    meeting_points,
+    small_masks,
+)
 from geobody.multiview.limbs import fit_radii
 from geobody.progress import progress
 from geobody.training.curves import merge_curves
@@ -48,6 +55,7 @@ class TuningRecipe:
     first_share: float
     labelled_share: float
     ridge: float
+    heat_maps: bool
     silhouettes: bool
     heat_weight: float
     augmentation: Augmentation
@@ -92,13 +100,13 @@ def tune(
     placed_mm = labelled_joints(crops, labelled)
     schedule, rounds = recipe.schedule, recipe.steps_of_rounds(semi_supervised=len(unlabelled_views) > 0)
 
-    def fits_of(number: int, predict: Callable[[], Tensor]) -> NDArray[np.float32]:
-        """Fits that a round starts with, from the (I*C,17,3) predicted; made once, so that a training can go on."""
+    def fits_of(number: int, predict: Callable[[], Predicted]) -> NDArray[np.float32]:
+        """Fits that a round starts with, from what ``predict`` says of I*C crops; made once, so that it can go on."""
         file = scratch / f"fits_{number}.npy"
         if not file.exists():
             fits = multiview_labels(
                 predict(), crops, views=unlabelled_views, labelled=labelled, placed_mm=placed_mm,
-                silhouettes=recipe.silhouettes,
+                heat_maps=recipe.heat_maps, silhouettes=recipe.silhouettes,
             )  # fmt: skip
             _save(file, fits)
         return np.load(file, allow_pickle=False)
@@ -148,39 +156,47 @@ def tune(
 
 
 def multiview_labels(
-    predicted_mm: Tensor,
+    predicted: Predicted,
     crops: CropShards,
     *,
     views: NDArray[np.int64],
     labelled: NDArray[np.int64],
     placed_mm: NDArray[np.float32],
+    heat_maps: bool,
     silhouettes: bool,
 ) -> NDArray[np.float32]:
-    """Joints (I,C,17,3), mm, crop frames, cameras at the origin, of the instants ``views`` (I,C): ``predicted_mm``
-    (I*C,17,3), root at zero, fused, and fitted to their silhouettes.
+    """Joints (I,C,17,3), mm, crop frames, cameras at the origin, of the instants ``views`` (I,C): what was
+    ``predicted`` of the I*C crops, fused, and fitted to their silhouettes.
 
-    The limbs' thickness comes from the ``labelled`` rows of ``placed_mm`` (N,17,3). Person by person, since lengths and
-    thicknesses are theirs.
+    With ``heat_maps`` joints are looked for where the maps of all views meet, if there are any. The limbs' thickness
+    comes from the ``labelled`` rows of ``placed_mm`` (N,17,3). Person by person, since lengths and thicknesses are
+    theirs.
     """
-    predicted = predicted_mm.view(*views.shape, 17, 3)
+    joints = predicted.joints_mm.view(*views.shape, 17, 3)
+    heat = None
+    if heat_maps and predicted.heat is not None:
+        heat = predicted.heat.unflatten(0, views.shape)
     some = labelled[np.unique(np.linspace(0, len(labelled) - 1, RADII_IMAGES).astype(int))]
     radii = fit_radii(torch.from_numpy(placed_mm[some]), small_masks(crops.masks[some]), _focal(crops, some))
-    fitted = np.zeros(predicted.shape, np.float32)
+    fitted = np.zeros(joints.shape, np.float32)
     subjects = crops.table["subject"][views[:, 0]]
-    recipe = FitRecipe() if silhouettes else FitRecipe(steps=0)
+    recipe = FitRecipe() if heat is None else HEAT_RECIPE
+    if not silhouettes:
+        recipe = replace(recipe, steps=0)
     for subject in progress(np.unique(subjects), desc="fits to silhouettes"):
         chosen = np.flatnonzero(subjects == subject)
         rows = views[chosen]
         rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows].astype(np.float32))
         centres = meeting_points(crops.table["centre_world_mm"][rows], crops.table["R_world_to_crop"][rows])
         skeletons = fit_skeletons(
-            predicted[chosen],
+            joints[chosen],
             R_world_to_crop=rotations,
             centre_crop_mm=torch.from_numpy(centres.astype(np.float32)),
             focal_px=_focal(crops, rows),
             masks=small_masks(crops.masks[rows.reshape(-1)]).view(*rows.shape, PICTURE_PX, PICTURE_PX),
             log_radii=radii,
             recipe=recipe,
+            heat=None if heat is None else heat[chosen],
         )
         fitted[chosen] = skeletons.placed_mm.numpy()
     return fitted
@@ -209,10 +225,11 @@ def _predicted_as_it_is(
     views: NDArray[np.int64],
     *,
     ridge: float,
-) -> Tensor:
-    """(I*C,17,3), mm, root at zero, crop frames: of ``views`` (I,C), by the head that is solved for the arm."""
+) -> Predicted:
+    """Of ``views`` (I,C), by the head that is solved for the arm, whose heat maps are of no joints yet."""
     head = _solved(arm.eval(), crops, labelled, ridge=ridge)
-    return torch.from_numpy(apply_pose_head(head, embed(arm, crops, views.reshape(-1))[0]))
+    found = apply_pose_head(head, embed(arm, crops, views.reshape(-1))[0])
+    return Predicted(torch.from_numpy(found), None)
 
 
 def _focal(crops: CropShards, rows: NDArray[np.int64]) -> Tensor:
