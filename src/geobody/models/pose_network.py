@@ -6,7 +6,7 @@ begin with, and the others correct them.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from geobody.models.arm import N_POINTS, EncoderDecoder, Latent
 from geobody.models.encoder_decoder import load_views
 from geobody.models.pose_head import EquivariantPoseHead
 from geobody.models.pose_scale import N_JOINTS, zero_root
+from geobody.models.pose_step import FindsPoses
 from geobody.models.residual_encoder import ResidualArm
 
 START = 1.25 / N_POINTS
@@ -98,9 +99,16 @@ class Predicted(NamedTuple):
     heat: Tensor | None
 
 
+class Predicts(FindsPoses, Protocol):
+    """A network that `predict_rows` asks: an arm with its head, or a control."""
+
+    def eval(self) -> object:
+        """Goes into evaluation mode."""
+
+
 @torch.no_grad()
 def predict_rows(
-    network: PoseNetwork, crops: CropShards, rows: np.ndarray, *, device: torch.device
+    network: Predicts, crops: CropShards, rows: np.ndarray, *, device: torch.device
 ) -> Predicted:
     """What the network finds in the crops ``rows`` (N,), each the mean of an image and its mirror.
 
@@ -123,7 +131,7 @@ def predict_rows(
     return Predicted(torch.cat(joints), torch.cat(heat) if heat else None)
 
 
-def _seen(network: PoseNetwork, images: Tensor) -> Predicted:
+def _seen(network: Predicts, images: Tensor) -> Predicted:
     joints_mm, logits = network.seen(images)
     if logits is None:
         return Predicted(joints_mm.float(), None)
