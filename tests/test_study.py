@@ -159,7 +159,8 @@ def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
         pretext = arm.get("encdec.steps", 0)
         seconds = pretext * costs[f"pretext {arm['encdec.arm']}"] if pretext else 0.0
         seconds += arm.get("tuning.steps", 0) * costs["pose network"]
-        seconds += instants * costs["fits"] * (arm["pose_head.kind"] == "semi_supervised")
+        fits = arm.get("tuning.rounds", 1) * (arm["pose_head.kind"] == "semi_supervised")
+        seconds += instants * costs["fits"] * fits
         if other := study["equal_samples"].get(name):
             assert arm["encdec.steps"] == study["arms"][other]["encdec.steps"]
             assert seconds / 60 < study["core_minutes"]
