@@ -98,7 +98,7 @@ def kill_stage(
     if any(
         (repository / path).with_name(f".tmp-{name}").exists() for path in STAGES[name].written().values()
     ):
-        return "left temporary outputs"
+        return f"left temporary outputs, ended with {process.returncode}: {errors}"
     if process.returncode == -sent and not errors:
         return None  # so early that the stage had not begun
     *others, last = errors.splitlines() or [""]  # libraries may have warned before
