@@ -44,7 +44,8 @@ study: $(READY) ## run what is missing of PART of tools/study/*.yaml (hours; PAR
 	python -m tools.write_dvc_yaml
 
 .PHONY: arms
-arms: ## the table of arms: make study PART=compare (hours)
+arms: ## the tables of arms: make study, PART=screen, then PART=compare (hours)
+	$(MAKE) study PART=screen
 	$(MAKE) study PART=compare
 
 .PHONY: labels

@@ -21,8 +21,14 @@ WAYS = {
 """Whether heat maps and silhouettes are used."""
 
 
-def compare(repository: Path, *, subject: int) -> dict[str, dict[str, float]]:
-    """Way -> mean MPJPE, N-MPJPE and P-MPJPE over 17 joints, mm, of the training ``subject``'s instants."""
+CONTROLS = Path("data/models/controls.safetensors")
+
+
+def compare(repository: Path, *, subject: int, controls: Path = CONTROLS) -> dict[str, dict[str, float]]:
+    """Way -> mean MPJPE, N-MPJPE and P-MPJPE over 17 joints, mm, of the training ``subject``'s instants.
+
+    ``controls``, in ``repository`` unless absolute, hold the CNN that predicts.
+    """
     import torch
 
     from geobody.config import load_params
@@ -41,7 +47,7 @@ def compare(repository: Path, *, subject: int) -> dict[str, dict[str, float]]:
         held_out_fraction=labels.held_out_fraction,
     ).train  # fmt: skip
     views = crops.views(split="train", subjects=[subject])
-    network = load_cnn(repository / "data/models/controls.safetensors", "cnn_s1")
+    network = load_cnn(repository / controls, "cnn_s1")
     predicted = predict_rows(network, crops, views.reshape(-1), device=torch.device("cpu"))
     true = crops.table["joints_mm"][views[:, 0]]
 
@@ -68,8 +74,12 @@ def main() -> None:
         "--repository", type=Path, default=ROOT, help="where to look (default: this checkout)"
     )
     parser.add_argument("--subject", type=int, default=8, help="whose instants (default: 8)")
+    parser.add_argument(
+        "--controls", type=Path, default=CONTROLS, help=f"whose CNN predicts (default: {CONTROLS})"
+    )
     given = parser.parse_args()
-    for way, errors in compare(given.repository.resolve(), subject=given.subject).items():
+    found = compare(given.repository.resolve(), subject=given.subject, controls=given.controls)
+    for way, errors in found.items():
         print(f"{way:44s}" + " / ".join(f"{error:5.1f}" for error in errors.values()))
 
 

@@ -1,7 +1,7 @@
 """The study's table as text: means over seeds, their spread, and what share of the gap each arm closes."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -34,8 +34,9 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
     """A Markdown table of a part: a line for each arm and what was varied, the best first, controls last.
 
     An error is the mean over seeds, with the range in brackets where there are several. "Of `cnn_s1`'s" is the ratio to
-    the error of the CNN with the same labels, "gap closed" how far the mean is on the way from that to ``cnn_all``; a
-    tie where ranges overlap. Lines with the default of what was varied come from the part ``BESIDE`` it.
+    the error of the CNN with the same labels, "gap closed" how far the mean is on the way from that to ``cnn_all``, of
+    the same seeds, and the range of that over seeds; a tie where ranges of errors overlap. Lines with the default of
+    what was varied come from the part ``BESIDE`` it.
     """
     every = [*rows]
     own = [row for row in every if row["part"] == part]
@@ -125,20 +126,42 @@ def _with_columns(head: str, more: Sequence[str]) -> str:
 
 
 def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
-    if not (beside["cnn_s1"] and beside["cnn_all"]):
+    """The share of the way from ``cnn_s1`` to ``cnn_all``, over the seeds that all three have, and its range."""
+    trios = (group, beside["cnn_s1"], beside["cnn_all"])
+    seeds = set.intersection(*({row["seed"] for row in rows} for rows in trios))
+    if not seeds:
         return ""
     shares = []
     for name in ("n_mpjpe_17_mm", "p_mpjpe_17_mm"):
-        low, high = _mean(beside["cnn_s1"], name), _mean(beside["cnn_all"], name)
-        share = f"{(low - _mean(group, name)) / (low - high):.0%}" if low > high else "no gap"
-        shares.append(f"tie ({share})" if _tie(group, beside["cnn_s1"], name) else share)
+        share = _share(*(_of(seeds, rows) for rows in trios), name=name)
+        by_seed = [_share(*(_of({seed}, rows) for rows in trios), name=name) for seed in seeds]
+        tie = _tie(group, beside["cnn_s1"], name)
+        if share is None:
+            shares.append("no gap")
+        elif share < 0 and not tie:
+            shares.append("behind")
+        else:
+            said = f"{share:.0%}"
+            if len(known := [one for one in by_seed if one is not None]) > 1:
+                said += f", {min(known):.0%} to {max(known):.0%}"
+            shares.append(f"tie ({said})" if tie else said)
     return " / ".join(shares)
 
 
+def _of(seeds: Container[str], group: Rows) -> Rows:
+    return [row for row in group if row["seed"] in seeds]
+
+
+def _share(group: Rows, few: Rows, many: Rows, *, name: str) -> float | None:
+    """None where ``many`` labels are no better than ``few``."""
+    low, high = _mean(few, name), _mean(many, name)
+    return (low - _mean(group, name)) / (low - high) if low > high else None
+
+
 def _tie(one: Rows, other: Rows, name: str) -> bool:
-    """Whether ranges over seeds overlap; a single seed has none."""
+    """Whether ranges over seeds overlap, or one seed lies in the other's range; two single ones have none."""
     a, b = ([float(row[name]) for row in group] for group in (one, other))
-    return min(len(a), len(b)) > 1 and min(a) <= max(b) and min(b) <= max(a)
+    return max(len(a), len(b)) > 1 and min(a) <= max(b) and min(b) <= max(a)
 
 
 def _ties(groups: Mapping[tuple[str, ...], Rows]) -> str:
