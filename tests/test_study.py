@@ -527,6 +527,7 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
     assert next(line for line in said if "`twin`" in line).endswith("| tie (15%) / behind |")
     assert said[-1].endswith(" Ties in N-MPJPE, as their ranges overlap: `cnn_s1` and `twin`.")
     said = report.table([*found, row("cnn_s1", 1, 99, 75)], "compare").splitlines()
+    assert next(line for line in said if "`ours`" in line).endswith("| 60% / tie (20%) |")
     assert said[-1].endswith(" Ties in P-MPJPE, as their ranges overlap: `cnn_s1` and `ours`.")
     assert report.table(found, "screen") == "Not run yet."
 
