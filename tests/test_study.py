@@ -201,7 +201,7 @@ def test_no_two_experiments_have_a_name_in_common() -> None:
 
 
 def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
-    for part in ("screen", "screen_masked", "screen_labels", "screen_labels_short"):
+    for part in ("screen", "screen_masked", "screen_tenth", "screen_labels", "screen_labels_short"):
         for e in rows.experiments(part):
             assert e.held_out == (8,)
             assert e.params["held_out.subjects"] == [8]
@@ -235,7 +235,7 @@ def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
 def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match="no part nothing; there are screen, screen_masked, screen_labels, screen_labels_short, "
+        match="no part nothing; there are screen, screen_masked, screen_tenth, screen_labels, screen_labels_short, "
         "compare, labels, turns, masked, ablation",
     ):
         rows.experiments("nothing")
