@@ -126,9 +126,9 @@ def planned(
         "crops": crops,
     }
     pretext = 0 if encdec["arm"] == "scratch" else encdec["steps"]
-    cost = pretext * seconds[f"pretext {encdec['arm']}"] if pretext else 0.0
+    cost = pretext * encdec["batch_size"] * seconds[f"pretext {encdec['arm']}"] if pretext else 0.0
     if tuned:
-        cost += tuning["steps"] * seconds["pose network"]
+        cost += tuning["steps"] * tuning["batch_size"] * seconds["pose network"]
     if head["kind"] == "semi_supervised":
         cost += tuning["rounds"] * seconds["fits"] * _unlabelled_instants(params, experiment.held_out)
     found = [
@@ -144,7 +144,7 @@ def planned(
         steps = 0 if name == "mean_pose" else params["controls"]["steps"]
         if name == "cnn_all":
             steps = params["controls"].get("ceiling_steps") or steps
-        minutes = round(steps * seconds["control CNN"] / 60, 1)
+        minutes = round(steps * params["controls"]["batch_size"] * seconds["control CNN"] / 60, 1)
         found.append({**common, "arm": name, "pretext_steps": 0, "steps": steps, "core_minutes": minutes})
     return found
 

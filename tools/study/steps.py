@@ -90,11 +90,13 @@ def write(path: Path, found: list[tuple[str, str, int, float]]) -> None:
 
 
 def read(path: Path) -> dict[str, float]:
-    """Work -> seconds of one core. Raises ValueError when the file is missing."""
+    """Work -> seconds of one core for an image, or for an instant. Raises ValueError when the file is missing."""
     if not path.is_file():
         raise ValueError(f"{path}: is missing; make it with: python -m tools.study steps")
     with path.open(newline="") as file:
-        return {row["work"]: float(row["core_seconds"]) for row in csv.DictReader(file)}
+        return {
+            row["work"]: float(row["core_seconds"]) / int(row["batch_size"]) for row in csv.DictReader(file)
+        }
 
 
 def _per_step(train: Callable[[int], None]) -> float:
