@@ -113,6 +113,9 @@ def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
     found = []
     for seed, values, arm in product(settings["seeds"], product(*vary.values()), settings["arms"]):
         varied = dict(zip(vary, values, strict=True))
+        row = {"arm": arm, "seed": seed, **varied}
+        if any(all(row[key] in few for key, few in rule.items()) for rule in settings.get("without", ())):
+            continue
         params = {**study["common"], **arms[arm], **settings.get("set", {}), **varied, "seed": seed}
         if held_out:
             params["held_out.subjects"] = list(held_out)
