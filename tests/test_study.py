@@ -542,7 +542,7 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
         "| 60% / 20% |"  # of the seed that the controls have too
     )
     assert [line.split("`")[1] for line in said[2:5]] == ["ours", "cnn_all", "cnn_s1"]
-    assert said[-1] == "mm, 17 joints, on S9+S11; crops `aa`."
+    assert said[-1] == "mm, 17 joints, on S9+S11; core-minutes by `study_steps.csv`; crops `aa`."
     more = [row("cnn_s1", 1, 96, 79), row("cnn_all", 1, 76, 59)]
     said = report.table([*found, *more, row("twin", 0, 97, 90)], "compare").splitlines()
     assert next(line for line in said if "`ours`" in line).endswith("| 40%, 20% to 60% / 22%, 20% to 25% |")

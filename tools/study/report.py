@@ -66,7 +66,8 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         cells += [spreads, gap, *(f"{_mean(group, column):.1f}" for column in rolled)]
         lines.append(f"| {title} | {len(group)} | {minutes} | " + " | ".join(cells) + " |")
     whom = sorted({row["people"] for row in own})
-    return "\n".join([*lines, "", f"mm, 17 joints, on {', '.join(whom)}; {_data(own)}.{_ties(groups)}"])
+    foot = f"mm, 17 joints, on {', '.join(whom)}; core-minutes by `study_steps.csv`; {_data(own)}.{_ties(groups)}"
+    return "\n".join([*lines, "", foot])
 
 
 def bodies(rows: Iterable[Mapping[str, str]]) -> str:
