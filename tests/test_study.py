@@ -318,7 +318,7 @@ def test_the_frozen_set_of_another_processor_is_the_same_set(
     assert len(found) == 4
     found[1]["crops"] = "bb"
     assert report.table(found, "screen").endswith(
-        "`study_steps.csv`; crops `aa`; crops `bb`, the same but for a few pixels (docs/reproducibility.md): `mean_pose`."
+        "csv`; crops `aa`; crops `bb`, the same but for a few pixels (docs/reproducibility.md): `mean_pose`."
     )
     assert collect.merged(found, [], crops="cc") == []
     write_lock(repository, crops="cc")
