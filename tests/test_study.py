@@ -176,8 +176,9 @@ def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
             assert seconds / 60 < study["core_minutes"]
         else:
             assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06), name
-    seconds = images(study["common"], "controls") * costs["control CNN"]
-    assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06)
+    for settings in (study["common"], study["parts"]["screen"]["set"]):
+        seconds = images(settings, "controls") * costs["control CNN"]
+        assert seconds / 60 == pytest.approx(study["core_minutes"], rel=0.06)
 
 
 def test_fits_of_the_labelled_persons_own_unlabelled_instants_cost_too() -> None:
@@ -233,14 +234,15 @@ def test_rows_of_the_ablation_have_one_embedding_of_each_seed() -> None:
 
 
 def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
+    common = rows.read_yaml(rows.FILES[0])["common"]
+    full = (common["controls.steps"], common["controls.batch_size"])
+    of_screening = dict.fromkeys(("screen", "screen_tenth", "screen_labels"), (8300, 32))
     for e in everything():
-        if e.part.startswith("ablation"):
-            continue
-        steps = e.params["controls.steps"]
+        steps, size = (e.params.get(name, common[name]) for name in ("controls.steps", "controls.batch_size"))
         ceiling = e.params.get("controls.ceiling_steps", steps)
-        least = 2500 if e.part == "screen_labels_short" else 4200
-        assert ("cnn_s1" in e.controls) == (steps >= least)
-        assert ("cnn_all" in e.controls) == (ceiling >= least)
+        whole = {**of_screening, "screen_labels_short": (2500, 32)}.get(e.part, full)
+        assert ("cnn_s1" in e.controls) == ((steps, size) == whole) or e.part == "ablation"
+        assert ("cnn_all" in e.controls) == ((ceiling, size) == whole) or e.part == "ablation"
 
 
 def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
@@ -318,7 +320,8 @@ def test_the_frozen_set_of_another_processor_is_the_same_set(
     assert len(found) == 4
     found[1]["crops"] = "bb"
     assert report.table(found, "screen").endswith(
-        "csv`; crops `aa`; crops `bb`, the same but for a few pixels (docs/reproducibility.md): `mean_pose`."
+        "on S8; core-minutes by `study_steps.csv`; crops `aa`; "
+        "crops `bb`, the same but for a few pixels (docs/reproducibility.md): `mean_pose`."
     )
     assert collect.merged(found, [], crops="cc") == []
     write_lock(repository, crops="cc")
