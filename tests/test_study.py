@@ -501,6 +501,24 @@ def test_what_the_table_has_is_kept_where_its_experiment_is_gone(
     assert queued == [one.without_controls().name]  # a row of fewer steps is none of this training
 
 
+def test_controls_of_another_recipe_than_the_tables_are_trained_once(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = experiment()
+    other = replace(one, arm="rhodin", params={"tuning.steps": 700})
+    use(monkeypatch, repository, lambda *words: None, [one, other])
+    reference = collect.references(repository)[one.name]
+    table = list(collect.rows_of(repository, one, reference, COSTS))
+    table.append(table[0] | {"arm": "rhodin", "steps": 700})
+    collect.write(repository / "study.csv", table)
+    assert command._beyond_the_table("screen", [one, other]) == []
+    changed = [row | {"steps": 1300} if row["arm"] == "cnn_s1" else row for row in table]
+    collect.write(repository / "study.csv", changed)
+    assert command._beyond_the_table("screen", [one, other]) == [one]
+    collect.write(repository / "study.csv", [row for row in changed if row["arm"] != "rhodin"])
+    assert command._beyond_the_table("screen", [one, other]) == [one, other.without_controls()]
+
+
 def test_a_training_has_one_row_and_the_last_figures(repository: Path, tmp_path: Path) -> None:
     reference = collect.references(repository)[experiment().name]
     first = list(collect.rows_of(repository, experiment(), reference, COSTS))
@@ -530,7 +548,7 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
             "turn_deg": "10.0",
             "people": "S9+S11",
         }
-        trained = {"arm": arm, "seed": seed, "core_minutes": 20, "crops": "aa"}
+        trained = {"arm": arm, "seed": seed, "steps": 600, "core_minutes": 20, "crops": "aa"}
         return {name: str(value) for name, value in {**figures, **common, **trained}.items()}
 
     found = [
@@ -541,8 +559,8 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
     ]
     said = report.table(found, "compare").splitlines()
     assert said[2] == (
-        "| `ours` | 2 | 20 | 90.0 (88.0 to 92.0) | 0.90 | 75.0 (74.0 to 76.0) | 90.0 (88.0 to 92.0) | 180 (220) "
-        "| 60% / 20% |"  # of the seed that the controls have too
+        "| `ours` | 2 | 20 | 90.0 (88.0 to 92.0) | 0.88 | 75.0 (74.0 to 76.0) | 90.0 (88.0 to 92.0) | 180 (220) "
+        "| 60% / 20% |"  # ratio and gap are of the seed that the controls have too
     )
     assert [line.split("`")[1] for line in said[2:5]] == ["ours", "cnn_all", "cnn_s1"]
     assert said[-1] == "mm, 17 joints, on S9+S11; core-minutes by `study_steps.csv`; crops `aa`."
@@ -555,13 +573,16 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
     assert next(line for line in said if "`ours`" in line).endswith("| 60% / tie (20%) |")
     assert said[-1].endswith(" Ties in P-MPJPE, as their ranges overlap: `cnn_s1` and `ours`.")
     assert report.table(found, "screen") == "Not run yet."
+    longer = row("ours", 2, 80, 70) | {"steps": "900"}
+    with pytest.raises(ValueError, match="part compare: seeds of `ours` had unequal steps"):
+        report.table([*found, longer], "compare")
 
 
 @pytest.mark.parametrize(("part", "varied"), [("labels", "fraction"), ("turns", "turn_deg")])
 def test_the_default_of_what_a_part_varies_stands_beside_it(part: str, varied: str) -> None:
     common = {
         "arm": "ours", "track": "rgb", "fraction": "1.0", "turn_deg": "10.0", "people": "S9+S11", "seed": "0",
-        "core_minutes": "20", "crops": "aa", **dict.fromkeys((*collect.METRICS,), "100"),
+        "steps": "600", "core_minutes": "20", "crops": "aa", **dict.fromkeys((*collect.METRICS,), "100"),
     }  # fmt: skip
     own = common | {"part": part, varied: "0.1"}
     default = common | {"part": "compare"}
@@ -576,7 +597,7 @@ def test_rolls_get_their_columns_where_trainings_differ_in_them() -> None:
     rolled = {"rolled_0_mm": "90", "rolled_45_mm": "180"}
     common = {
         "part": "turns", "arm": "ours", "track": "rgb", "fraction": "1.0", "people": "S9+S11", "seed": "0",
-        "core_minutes": "20", "crops": "aa", **dict.fromkeys((*collect.METRICS,), "100"),
+        "steps": "600", "core_minutes": "20", "crops": "aa", **dict.fromkeys((*collect.METRICS,), "100"),
     }  # fmt: skip
     found = [common | rolled | {"turn_deg": turn} for turn in ("0.0", "45.0")]
     head, rule, first, *_ = report.table(found, "turns").splitlines()

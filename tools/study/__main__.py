@@ -132,11 +132,14 @@ def read_back(part: str, *, keep: bool = False) -> None:
 
 
 def _beyond_the_table(part: str, experiments: Sequence[rows.Experiment]) -> list[rows.Experiment]:
-    """Those of ``experiments`` whose arm has no row in the table; without controls where the table has these."""
+    """Those of ``experiments`` whose arm, or whose controls, have no row in the table.
+
+    Without controls where the table has these, or an experiment before trains them.
+    """
     params = read_yaml(ROOT / "params.yaml")
     crops = collect.crops_hash((ROOT / "dvc.lock").read_text())
     bodies = _of_bodies(part)
-    table = collect.read(ABLATION if bodies else TABLE)
+    known = collect.read(ABLATION if bodies else TABLE)
     seconds = {} if bodies else _seconds()
     found = []
     for e in experiments:
@@ -145,8 +148,10 @@ def _beyond_the_table(part: str, experiments: Sequence[rows.Experiment]) -> list
             arm, *controls = [collect.planned_body(own, e, crops=crops)]
         else:
             arm, *controls = collect.planned(own, e, seconds, crops=crops)
-        if not collect.stand_in(table, [arm]):
-            found.append(e.without_controls() if controls and collect.stand_in(table, controls) else e)
+        beside = not collect.stand_in(known, controls)
+        if beside or not collect.stand_in(known, [arm]):
+            found.append(e if beside or not controls else e.without_controls())
+            known += [{name: str(value) for name, value in row.items()} for row in controls]
     return found
 
 

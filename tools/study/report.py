@@ -34,9 +34,10 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
     """A Markdown table of a part: a line for each arm and what was varied, the best first, controls last.
 
     An error is the mean over seeds, with the range in brackets where there are several. "Of `cnn_s1`'s" is the ratio to
-    the error of the CNN with the same labels, "gap closed" how far the mean is on the way from that to ``cnn_all``, of
-    the same seeds, and the range of that over seeds; a tie where ranges of errors overlap. Lines with the default of
-    what was varied come from the part ``BESIDE`` it.
+    the error of the CNN with the same labels and seeds, "gap closed" how far the mean is on the way from that to
+    ``cnn_all``, of the same seeds, and the range of that over seeds; a tie where ranges of errors overlap. Lines with
+    the default of what was varied come from the part ``BESIDE`` it. Raises ValueError where seeds of a line had
+    unequal steps.
     """
     every = [*rows]
     own = [row for row in every if row["part"] == part]
@@ -57,8 +58,9 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         group, beside = groups[key], {name: groups.get((*key[:3], name), []) for name in CONTROLS}
         title = f"`{key[3]}`" + (f", {float(key[1]):.0%} of the labels" if fractions else "")
         title += f", turned by {float(key[2]):g} degrees" if turns else ""
-        ratio = f"{_error(group) / _error(beside['cnn_s1']):.2f}" if beside["cnn_s1"] else ""
-        cells = [_said(group, "n_mpjpe_17_mm"), ratio]
+        if len({row["steps"] for row in group}) > 1:
+            raise ValueError(f"part {part}: seeds of {title} had unequal steps: they are no one training's")
+        cells = [_said(group, "n_mpjpe_17_mm"), _ratio(group, beside["cnn_s1"])]
         cells += [_said(group, name) for name in ("p_mpjpe_17_mm", "mpjpe_17_mm")]
         spreads = " (".join(f"{_mean(group, name):.0f}" for name in ("spread_mm", "true_spread_mm")) + ")"
         gap = _gap(group, beside) if key[3] not in CONTROLS else ""
@@ -124,6 +126,12 @@ def _data(rows: Rows) -> str:
 def _with_columns(head: str, more: Sequence[str]) -> str:
     names, rule = head.split("\n")
     return names + "".join(f" {name} |" for name in more) + "\n" + rule + "---|" * len(more)
+
+
+def _ratio(group: Rows, control: Rows) -> str:
+    """Of errors, over the seeds that both have."""
+    seeds = {row["seed"] for row in group} & {row["seed"] for row in control}
+    return f"{_error(_of(seeds, group)) / _error(_of(seeds, control)):.2f}" if seeds else ""
 
 
 def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
