@@ -48,7 +48,7 @@ def compare(repository: Path, *, subject: int, controls: Path = CONTROLS) -> dic
     ).train  # fmt: skip
     views = crops.views(split="train", subjects=[subject])
     network = load_cnn(repository / controls, "cnn_s1")
-    predicted = predict_rows(network, crops, views.reshape(-1), device=torch.device("cpu"))
+    predicted = predict_rows(network, crops, views.reshape(-1), heat_maps=True, device=torch.device("cpu"))
     true = crops.table["joints_mm"][views[:, 0]]
 
     def errors(joints_mm: torch.Tensor) -> dict[str, float]:
@@ -59,9 +59,13 @@ def compare(repository: Path, *, subject: int, controls: Path = CONTROLS) -> dic
     found = {"one view": errors(predicted.joints_mm.view(*views.shape, 17, 3)[:, 0])}
     for way, (heat_maps, silhouettes) in WAYS.items():
         placed = multiview_labels(
-            predicted, crops, views=views, labelled=labelled, placed_mm=labelled_joints(crops, labelled),
-            heat_maps=heat_maps, silhouettes=silhouettes,
-        )  # fmt: skip
+            predicted if heat_maps else predicted._replace(heat=None),
+            crops,
+            views=views,
+            labelled=labelled,
+            placed_mm=labelled_joints(crops, labelled),
+            silhouettes=silhouettes,
+        )
         found[way] = errors(torch.from_numpy(placed[:, 0] - placed[:, 0, :1]))
     return found
 

@@ -380,7 +380,7 @@ class Tuning(Scheduled):
     """How often ``semi_supervised`` predicts, fuses and fits the unlabelled views and trains on what comes out."""
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a round's images that carry labels."""
-    heat_maps: bool = False
+    heat_maps: bool = True
     """Whether joints of unlabelled instants are looked for where the heat maps of all views meet; without it, or in an
     arm that has none, their predictions are fused."""
     silhouettes: bool = True

@@ -194,7 +194,6 @@ def test_without_a_first_share_the_pretexts_own_embeddings_say_where_joints_are(
         views=views,
         labelled=rows,
         placed_mm=labelled_joints(shards, rows),
-        heat_maps=True,
         silhouettes=True,
     )
     np.testing.assert_array_equal(fits, expected)
@@ -207,7 +206,7 @@ def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
     network = PoseNetwork(make_encoder_decoder(arm="scratch", crop_size_px=32, track="rgb"))
-    found = predict_rows(network, shards, np.arange(5), device=CPU)
+    found = predict_rows(network, shards, np.arange(5), heat_maps=True, device=CPU)
     assert found.joints_mm.shape == (5, 17, 3)
     assert (found.joints_mm[:, 0] == 0).all()
     mirrored = replace(
@@ -216,7 +215,7 @@ def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
             name: np.ascontiguousarray(getattr(shards, name)[:, :, ::-1]) for name in ("images", "masks_diff")
         },
     )
-    seen = predict_rows(network, mirrored, np.arange(5), device=CPU)
+    seen = predict_rows(network, mirrored, np.arange(5), heat_maps=True, device=CPU)
     every = torch.ones(5, dtype=torch.bool)
     torch.testing.assert_close(mirror_joints(seen.joints_mm, every), found.joints_mm, atol=1e-2, rtol=1e-4)
     assert found.heat is not None and seen.heat is not None
@@ -224,6 +223,9 @@ def test_an_image_and_its_mirror_are_predicted_alike(crops: Path) -> None:
     torch.testing.assert_close(found.heat.float().sum((2, 3)), torch.ones(5, 17), atol=1e-2, rtol=0)
     torch.testing.assert_close(seen.heat.flip(-1)[:, list(H36M_MIRROR)], found.heat)
     assert not torch.equal(seen.heat, found.heat)
+    unasked = predict_rows(network, shards, np.arange(5), heat_maps=False, device=CPU)
+    assert unasked.heat is None
+    torch.testing.assert_close(unasked.joints_mm, found.joints_mm, atol=0, rtol=0)
 
 
 def test_of_an_untrained_network_all_fused_joints_are_one_point(crops: Path) -> None:
@@ -232,8 +234,8 @@ def test_of_an_untrained_network_all_fused_joints_are_one_point(crops: Path) -> 
     network = PoseNetwork(make_encoder_decoder(arm="scratch", crop_size_px=32, track="rgb"))
     rows, views = shards.rows(subjects=[1]), shards.views(subjects=[5])
     fits = multiview_labels(
-        predict_rows(network, shards, views.reshape(-1), device=CPU), shards,
-        views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), heat_maps=False, silhouettes=False,
+        predict_rows(network, shards, views.reshape(-1), heat_maps=False, device=CPU), shards,
+        views=views, labelled=rows, placed_mm=labelled_joints(shards, rows), silhouettes=False,
     )  # fmt: skip
     in_world = np.einsum("icjk,icpj->icpk", shards.table["R_world_to_crop"][views], fits)
     in_world += shards.table["centre_world_mm"][views][:, :, None]

@@ -73,10 +73,12 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
         make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
     ).eval()
     start = time.process_time()
-    predicted = predict_rows(network, crops, some.reshape(-1), device=torch.device("cpu"))
+    predicted = predict_rows(
+        network, crops, some.reshape(-1), heat_maps=params.tuning.heat_maps, device=torch.device("cpu")
+    )
     multiview_labels(
         predicted, crops, views=some, labelled=rows, placed_mm=labelled_joints(crops, rows),
-        heat_maps=params.tuning.heat_maps, silhouettes=params.tuning.silhouettes,
+        silhouettes=params.tuning.silhouettes,
     )  # fmt: skip
     found.append(("fits", "instant", 1, (time.process_time() - start) / len(some)))
     return found

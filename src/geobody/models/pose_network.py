@@ -108,11 +108,12 @@ class Predicts(FindsPoses, Protocol):
 
 @torch.no_grad()
 def predict_rows(
-    network: Predicts, crops: CropShards, rows: np.ndarray, *, device: torch.device
+    network: Predicts, crops: CropShards, rows: np.ndarray, *, heat_maps: bool, device: torch.device
 ) -> Predicted:
     """What the network finds in the crops ``rows`` (N,), each the mean of an image and its mirror.
 
-    Leaves the network in evaluation mode.
+    Keeps ``heat_maps`` where they are asked for and the network has any: some kilobytes a crop. Leaves the network in
+    evaluation mode.
     """
     network.eval()
     joints, heat = [], []
@@ -125,7 +126,7 @@ def predict_rows(
             for x in (seen, mirror_images(seen, every))
         )
         joints.append((0.5 * (straight.joints_mm + mirror_joints(mirrored.joints_mm, every))).cpu())
-        if straight.heat is not None and mirrored.heat is not None:
+        if heat_maps and straight.heat is not None and mirrored.heat is not None:
             turned = mirror_images(mirrored.heat, every)[:, list(H36M_MIRROR)]
             heat.append((0.5 * (straight.heat + turned)).half().cpu())
     return Predicted(torch.cat(joints), torch.cat(heat) if heat else None)

@@ -106,7 +106,7 @@ def tune(
         if not file.exists():
             fits = multiview_labels(
                 predict(), crops, views=unlabelled_views, labelled=labelled, placed_mm=placed_mm,
-                heat_maps=recipe.heat_maps, silhouettes=recipe.silhouettes,
+                silhouettes=recipe.silhouettes,
             )  # fmt: skip
             _save(file, fits)
         return np.load(file, allow_pickle=False)
@@ -129,7 +129,13 @@ def tune(
         if number:
             placed_mm[unlabelled_views] = fits_of(
                 number,
-                lambda: predict_rows(network, crops, unlabelled_views.reshape(-1), device=fabric.device),
+                lambda: predict_rows(
+                    network,
+                    crops,
+                    unlabelled_views.reshape(-1),
+                    heat_maps=recipe.heat_maps,
+                    device=fabric.device,
+                ),
             )
             rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share)
         files[str(number)] = scratch / f"curves_{number}.csv"
@@ -162,20 +168,16 @@ def multiview_labels(
     views: NDArray[np.int64],
     labelled: NDArray[np.int64],
     placed_mm: NDArray[np.float32],
-    heat_maps: bool,
     silhouettes: bool,
 ) -> NDArray[np.float32]:
     """Joints (I,C,17,3), mm, crop frames, cameras at the origin, of the instants ``views`` (I,C): what was
     ``predicted`` of the I*C crops, fused, and fitted to their silhouettes.
 
-    With ``heat_maps`` joints are looked for where the maps of all views meet, if there are any. The limbs' thickness
-    comes from the ``labelled`` rows of ``placed_mm`` (N,17,3). Person by person, since lengths and thicknesses are
-    theirs.
+    Joints are looked for where the heat maps of all views meet, if any were predicted. The limbs' thickness comes from
+    the ``labelled`` rows of ``placed_mm`` (N,17,3). Person by person, since lengths and thicknesses are theirs.
     """
     joints = predicted.joints_mm.view(*views.shape, 17, 3)
-    heat = None
-    if heat_maps and predicted.heat is not None:
-        heat = predicted.heat.unflatten(0, views.shape)
+    heat = None if predicted.heat is None else predicted.heat.unflatten(0, views.shape)
     some = labelled[np.unique(np.linspace(0, len(labelled) - 1, RADII_IMAGES).astype(int))]
     radii = fit_radii(torch.from_numpy(placed_mm[some]), small_masks(crops.masks[some]), _focal(crops, some))
     fitted = np.zeros(joints.shape, np.float32)
