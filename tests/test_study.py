@@ -130,7 +130,7 @@ def use(
 
 
 def experiment(*, held_out: tuple[int, ...] = (8,)) -> rows.Experiment:
-    return rows.Experiment("screen", "rhodin_semi_supervised", 0, {}, held_out, {"tuning.steps": 600})
+    return rows.Experiment("screen", "rhodin_semi_supervised", 0, held_out, {"tuning.steps": 600})
 
 
 def everything() -> list[rows.Experiment]:
@@ -146,7 +146,7 @@ def test_every_cost_was_measured() -> None:
 def test_costs_are_measured_with_the_params_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("FEW", 1), ("REPEATS", 1), ("FIT_INSTANTS", 2)):
+    for name, value in (("FEW", 1), ("REPEATS", 1), ("FEW_INSTANTS", 30)):
         monkeypatch.setattr(steps, name, value)
     write_params(tmp_path, **{"controls.batch_size": 4, "tuning.batch_size": 4})
     write_fake_shards(tmp_path / "data/crops", crop_size_px=32, frames=2)
@@ -255,7 +255,7 @@ def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
     bad = tmp_path / "rows.yaml"
     bad.write_text("arms: {}\ncommon: {}\nparts: {one: {seeds: [0], arms: [nobody]}}\n")
     with pytest.raises(ValueError, match=r"parts\.one names nobody"):
-        rows.experiments("one", rows=bad)
+        rows.experiments("one", file=bad)
 
 
 def test_rows_that_a_rule_fits_are_left_out(tmp_path: Path) -> None:
@@ -677,6 +677,9 @@ def test_errors_are_drawn_against_labels_once_there_are_any(tmp_path: Path) -> N
     few = [row("labels", arm, 0.1, 99 + seed) for arm in ("ours", "cnn_s1") for seed in (0, 1)]
     figure.draw([*whole, *few], tmp_path / "labels.png")
     assert (tmp_path / "labels.png").read_bytes().startswith(b"\x89PNG")
+    elsewhere = row("screen_labels", "ours", 0.1, 50)
+    found = figure.over_labels([*whole, *few, elsewhere], "ours", "p_mpjpe_17_mm")
+    assert found == [(10.0, 79.5, 79.0, 80.0), (100.0, 60.0, 60.0, 60.0)]
 
 
 def bodies_of(rng: np.random.Generator, crops: CropShards, *, off_deg: float) -> Predictions:

@@ -51,6 +51,7 @@ def train(
     training: bool = True,
     schedule: Schedule = SHORT,
     first_share: float = 0.5,
+    heat_maps: bool = True,
 ) -> PoseNetwork:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
@@ -59,7 +60,7 @@ def train(
         crops=shards,
         labelled=split_labels(shards.table, subjects=[1]).train,
         unlabelled_views=shards.views(subjects=unlabelled),
-        recipe=replace(RECIPE, schedule=schedule, first_share=first_share),
+        recipe=replace(RECIPE, schedule=schedule, first_share=first_share, heat_maps=heat_maps),
         seed=0,
         precision="32-true",
         threads=1,
@@ -174,6 +175,24 @@ def test_the_rounds_change_the_network_and_a_finished_training_goes_on_from_its_
     header, *rows = (tmp_path / "first/curves.csv").read_text().splitlines()
     assert header == "round,step,total,heat,mpjpe_17_mm"
     assert [row.split(",")[:2] for row in rows] == [["0", "6"], ["1", "3"], ["2", "3"]]
+
+
+def test_heat_maps_make_other_fits_where_they_are_asked_for(crops: Path, tmp_path: Path) -> None:
+    """As the network of the first round predicts them, with its heat maps or without."""
+    shards = CropShards.open(crops)
+    rows, views = split_labels(shards.table, subjects=[1]).train, shards.views(subjects=[5])
+    first = train(crops, tmp_path / "first", schedule=replace(SHORT, steps=6))
+    made = {}
+    for heat_maps in (True, False):
+        train(crops, tmp_path / str(heat_maps), unlabelled=(5,), heat_maps=heat_maps)
+        made[heat_maps] = np.load(tmp_path / str(heat_maps) / "scratch/fits_1.npy", allow_pickle=False)
+        predicted = predict_rows(first, shards, views.reshape(-1), heat_maps=heat_maps, device=CPU)
+        expected = multiview_labels(
+            predicted, shards, views=views, labelled=rows, placed_mm=labelled_joints(shards, rows),
+            silhouettes=True,
+        )  # fmt: skip
+        np.testing.assert_array_equal(made[heat_maps], expected)
+    assert not np.array_equal(made[True], made[False])
 
 
 def test_without_a_first_share_the_pretexts_own_embeddings_say_where_joints_are(

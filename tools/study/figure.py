@@ -1,9 +1,12 @@
 """The study's picture: error against the share of labels, for the winner and the CNN without unlabelled images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Final
+
+import numpy as np
+from matplotlib.ticker import NullLocator
 
 from geobody.report.figures import new_figure, save_png
 
@@ -21,27 +24,31 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CEILING, CONTROL})
     if not arms:
         return
-    own = [row for row in rows if row["part"] in PARTS and row["arm"] in (*arms, CONTROL, CEILING)]
     figure = new_figure(9, 3.6)
     for place, (measure, label) in enumerate(MEASURES):
         axes = figure.add_subplot(1, len(MEASURES), place + 1)
         for arm in (*arms, CONTROL):
-            groups: dict[float, list[float]] = {}
-            for row in (row for row in own if row["arm"] == arm):
-                groups.setdefault(100 * float(row["fraction"]), []).append(float(row[measure]))
-            shares = sorted(groups)
-            means = [fmean(groups[share]) for share in shares]
-            reach = [
-                [mean - min(groups[share]) for share, mean in zip(shares, means, strict=True)],
-                [max(groups[share]) - mean for share, mean in zip(shares, means, strict=True)],
-            ]
+            shares, means, least, most = zip(*over_labels(rows, arm, measure), strict=True)
+            reach = [np.subtract(means, least), np.subtract(most, means)]
             axes.errorbar(shares, means, yerr=reach, marker="o", capsize=3, label=arm)
-        ceiling = [float(row[measure]) for row in own if row["arm"] == CEILING]
-        if ceiling:  # of the part compare; with fewer labels it is not trained again
-            axes.axhline(fmean(ceiling), color="#4a4a4a", linestyle="--", label=CEILING)
         axes.set(xscale="log", xlabel="share of S1's labels, %", ylabel=label)
-        axes.set_xticks(sorted({100 * float(row["fraction"]) for row in own}), minor=False)
+        axes.set_xticks(shares)
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
+        # The ceiling is of the part compare: with fewer labels of S1 it is not trained again.
+        for _, mean, _, _ in over_labels(rows, CEILING, measure):
+            axes.axhline(mean, color="#4a4a4a", linestyle="--", label=CEILING)
         axes.legend()
     figure.tight_layout()
     save_png(path, figure)
+
+
+def over_labels(
+    rows: Iterable[Mapping[str, str]], arm: str, measure: str
+) -> list[tuple[float, float, float, float]]:
+    """Share of the labels, %, then mean, least and greatest over seeds, ascending by share."""
+    groups: dict[float, list[float]] = {}
+    for row in rows:
+        if row["part"] in PARTS and row["arm"] == arm:
+            groups.setdefault(100 * float(row["fraction"]), []).append(float(row[measure]))
+    return [(share, fmean(found), min(found), max(found)) for share, found in sorted(groups.items())]

@@ -25,7 +25,6 @@ class Experiment:
     part: str
     arm: str
     seed: int
-    varied: Mapping[str, Any]
     held_out: tuple[int, ...]
     params: Mapping[str, Any]
     """Dotted name -> value, of everything that differs from params.yaml."""
@@ -97,16 +96,16 @@ def stages_of(part: str) -> list[str]:
     return [str(stage) for stage in study["parts"][part].get("stages", study["stages"])]
 
 
-def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
-    """All experiments of a part, in the order of its file ``rows``.
+def experiments(part: str, *, file: Path | None = None) -> list[Experiment]:
+    """All experiments of a part, in the order of its ``file``.
 
     Raises ValueError for an unknown part, and for an arm that the file does not define.
     """
-    rows = rows or file_of(part)
-    study = read_yaml(rows)
+    file = file or file_of(part)
+    study = read_yaml(file)
     arms, settings = study["arms"], study["parts"][part]
     if unknown := sorted(set(settings["arms"]) - set(arms)):
-        raise ValueError(f"{rows}: parts.{part} names {unknown[0]}, which arms does not define")
+        raise ValueError(f"{file}: parts.{part} names {unknown[0]}, which arms does not define")
     held_out = tuple(settings.get("held_out", ()))
     vary = settings.get("vary", {})
     controls = tuple(settings.get("controls", CONTROLS))
@@ -119,5 +118,5 @@ def experiments(part: str, *, rows: Path | None = None) -> list[Experiment]:
         params = {**study["common"], **arms[arm], **settings.get("set", {}), **varied, "seed": seed}
         if held_out:
             params["held_out.subjects"] = list(held_out)
-        found.append(Experiment(part, arm, seed, varied, held_out, params, controls))
+        found.append(Experiment(part, arm, seed, held_out, params, controls))
     return found

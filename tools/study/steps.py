@@ -24,13 +24,14 @@ from tools.bench.trainings import pretext_steps, tuning_steps
 COLUMNS: Final = ("work", "unit", "batch_size", "core_seconds")
 FEW: Final = 8
 REPEATS: Final = 3
-FIT_INSTANTS: Final = 120
+FEW_INSTANTS: Final = 40
 
 
 def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, float]]:
     """Rows of ``COLUMNS``: seconds of one core for a step of each pretext, CNN and pose network, and for fits.
 
-    A step's cost is the difference between a longer and a shorter training: what both set up cancels.
+    A step's cost is the difference between a longer and a shorter training, an instant's that between more and fewer
+    fits: what both set up cancels.
     """
     torch.set_num_threads(1)
     params = load_params(repository / "params.yaml")
@@ -62,25 +63,31 @@ def measure(repository: Path, arms: list[str]) -> list[tuple[str, str, int, floa
 
     found = []
     for arm in arms:
-        found.append((f"pretext {arm}", "step", params.encdec.batch_size, _per_step(pretext(arm))))
-    found.append(("control CNN", "step", params.controls.batch_size, _per_step(cnn)))
-    found.append(("pose network", "step", params.tuning.batch_size, _per_step(tuning)))
+        found.append((f"pretext {arm}", "step", params.encdec.batch_size, _per_unit(pretext(arm), FEW)))
+    found.append(("control CNN", "step", params.controls.batch_size, _per_unit(cnn, FEW)))
+    found.append(("pose network", "step", params.tuning.batch_size, _per_unit(tuning, FEW)))
 
     others = sorted(set(crops.train_subjects) - set(params.labels.subjects))
     views = crops.views(split="train", subjects=others)
-    some = views[np.linspace(0, len(views) - 1, FIT_INSTANTS).astype(int)]
+    some = views[np.linspace(0, len(views) - 1, 3 * FEW_INSTANTS).astype(int)]
     network = PoseNetwork(
         make_encoder_decoder(arm="rhodin", crop_size_px=crops.crop_size_px, track=params.training.track)
     ).eval()
-    start = time.process_time()
-    predicted = predict_rows(
-        network, crops, some.reshape(-1), heat_maps=params.tuning.heat_maps, device=torch.device("cpu")
-    )
-    multiview_labels(
-        predicted, crops, views=some, labelled=rows, placed_mm=labelled_joints(crops, rows),
-        silhouettes=params.tuning.silhouettes,
-    )  # fmt: skip
-    found.append(("fits", "instant", 1, (time.process_time() - start) / len(some)))
+
+    def fits(instants: int) -> None:
+        predicted = predict_rows(
+            network,
+            crops,
+            some[:instants].reshape(-1),
+            heat_maps=params.tuning.heat_maps,
+            device=torch.device("cpu"),
+        )
+        multiview_labels(
+            predicted, crops, views=some[:instants], labelled=rows, placed_mm=labelled_joints(crops, rows),
+            silhouettes=params.tuning.silhouettes,
+        )  # fmt: skip
+
+    found.append(("fits", "instant", 1, _per_unit(fits, FEW_INSTANTS)))
     return found
 
 
@@ -101,12 +108,14 @@ def read(path: Path) -> dict[str, float]:
         }
 
 
-def _per_step(train: Callable[[int], None]) -> float:
-    def seconds(steps: int) -> float:
+def _per_unit(work: Callable[[int], None], few: int) -> float:
+    """Seconds of one core for each of the steps, or instants, that ``work`` is asked for."""
+
+    def seconds(units: int) -> float:
         start = time.process_time()
-        train(steps)
+        work(units)
         return time.process_time() - start
 
     seconds(2)
-    costs = [(seconds(3 * FEW) - seconds(FEW)) / (2 * FEW) for _ in range(REPEATS)]
+    costs = [(seconds(3 * few) - seconds(few)) / (2 * few) for _ in range(REPEATS)]
     return float(np.median(costs))

@@ -1,12 +1,12 @@
 """Training of encoder and pose head as one: on labels, then on what several views agree on as well.
 
 ``fine_tuned`` sees the labelled images alone. ``semi_supervised`` goes on in rounds: the network predicts every
-unlabelled view of the training subjects, the predictions of an instant are fused and fitted to its silhouettes
-(``geobody.multiview``), and the network trains on labels and fits together. With ``first_share`` 0 the arm as its
-pretext left it predicts first, through the head that the labels give for its embeddings, which takes few labels.
-Of what is unlabelled it reads images, masks, cameras, and which images show the same person and instant. Of its
-joints it reads none, but crops that are centred on the labelled root (``crops.centre: root``) tell where that is;
-those centred on the mask do not.
+unlabelled view of the training subjects, the joints of an instant are looked for where the heat maps of its views
+meet (or their predictions fused) and fitted to its silhouettes (``geobody.multiview``), and the network trains on
+labels and fits together. With ``first_share`` 0 the arm as its pretext left it predicts first, through the head that
+the labels give for its embeddings, which takes few labels. Of what is unlabelled it reads images, masks, cameras, and
+which images show the same person and instant. Of its joints it reads none, but crops that are centred on the labelled
+root (``crops.centre: root``) tell where that is; those centred on the mask do not.
 """
 
 from collections.abc import Callable, Iterable
@@ -190,7 +190,7 @@ def multiview_labels(
         rows = views[chosen]
         rotations = torch.from_numpy(crops.table["R_world_to_crop"][rows].astype(np.float32))
         centres = meeting_points(crops.table["centre_world_mm"][rows], crops.table["R_world_to_crop"][rows])
-        skeletons = fit_skeletons(
+        fitted[chosen] = fit_skeletons(
             joints[chosen],
             R_world_to_crop=rotations,
             centre_crop_mm=torch.from_numpy(centres.astype(np.float32)),
@@ -199,8 +199,7 @@ def multiview_labels(
             log_radii=radii,
             recipe=recipe,
             heat=None if heat is None else heat[chosen],
-        )
-        fitted[chosen] = skeletons.placed_mm.numpy()
+        ).numpy()
     return fitted
 
 

@@ -8,7 +8,6 @@ those of one person over all instants, and, where a network says it, joints are 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,15 +52,6 @@ HEAT_RECIPE = FitRecipe(prior_weight=0.025, prior_power=2.0, least_disagreement=
 """For views with heat maps."""
 
 
-class FittedSkeletons(NamedTuple):
-    """Joints (I,17,3) from the root, mm, world axes; where they are in the crop frames, (I,C,17,3), mm, cameras at the
-    origin; and the silhouettes' losses (I,)."""
-
-    joints_mm: Tensor
-    placed_mm: Tensor
-    losses: Tensor
-
-
 def fit_skeletons(
     predicted_mm: Tensor,
     *,
@@ -72,8 +62,8 @@ def fit_skeletons(
     log_radii: Tensor,
     recipe: FitRecipe,
     heat: Tensor | None = None,
-) -> FittedSkeletons:
-    """Skeletons of one person.
+) -> Tensor:
+    """Joints (I,C,17,3), mm, in the crop frames, cameras at the origin, of the skeletons of one person.
 
     ``predicted_mm`` (I,C,17,3) in crop frames, ``R_world_to_crop`` (I,C,3,3), ``centre_crop_mm`` (I,C,3) where
     the crops' cameras have one point near the root (see ``meeting_points``), ``focal_px`` (I,C) for pictures of
@@ -132,8 +122,7 @@ def fit_skeletons(
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        centred = joints - joints[:, :1]
-        return FittedSkeletons(centred, place(centred), silhouettes(place(centred)))
+        return place(joints - joints[:, :1])
 
 
 def meeting_points(centre_world_mm: np.ndarray, R_world_to_crop: np.ndarray) -> np.ndarray:

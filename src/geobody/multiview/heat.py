@@ -22,7 +22,7 @@ SIDE_STEPS: Final = 11
 """Places that are tried for a joint: a cube of 11^3, 60 mm apart, about where its predictions fused."""
 TRUST: Final = 2.0
 """How far from the fused place a joint may well be, in units of what its views disagree by."""
-LIMBS: Final = tuple(
+LIMB_JOINTS: Final = tuple(
     index
     for index, name in enumerate(H36M_JOINTS)
     if name.endswith(("knee", "ankle", "shoulder", "elbow", "wrist"))
@@ -73,7 +73,7 @@ def meet(
     beside = torch.cartesian_prod(axis, axis, axis)  # (N,3)
     found = fused_mm.clone()
     for some in torch.arange(len(fused_mm), device=fused_mm.device).split(INSTANTS):
-        for joint in LIMBS:
+        for joint in LIMB_JOINTS:
             tried = fused_mm[some, joint, None] + beside
             placed = to_crops(tried, R_world_to_crop[some]) + centre_crop_mm[some][:, :, None]
             seen = heat_at(placed, logs[some, :, joint], focal_px[some], size_px=size_px).sum(1)
