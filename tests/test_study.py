@@ -264,7 +264,7 @@ def test_rows_that_a_rule_fits_are_left_out(tmp_path: Path) -> None:
         " without: [{arm: [a], fraction: [1]}, {seed: [1], fraction: [2]}]}}}\n"
     )
     found = [
-        (e.arm, e.seed, e.params["fraction"]) for e in rows.experiments("one", rows=tmp_path / "arms.yaml")
+        (e.arm, e.seed, e.params["fraction"]) for e in rows.experiments("one", file=tmp_path / "arms.yaml")
     ]
     assert found == [("b", 0, 1), ("a", 0, 2), ("b", 0, 2), ("b", 1, 1)]
 

@@ -107,9 +107,10 @@ def _beside_the_thesis() -> str:
         return f"{fmean(values):.1f} mm ({min(values):.1f} to {max(values):.1f})"
 
     return (
-        f"That is seed 0. Over {len(seeds)} seeds the PVE is {said('default', 'pve_mm')}, that of the T-pose "
+        "That is seed 0. The regressor's choices were compared on embeddings of the default before it had heat maps: "
+        f"over {len(seeds)} seeds\nits PVE was {said('default', 'pve_mm')} there, that of the T-pose "
         f"{said('default', 't_pve_mm')}. With the\nthesis' outputs, joints, prior and silhouettes, and without what "
-        "came later (rehearsal, turns, agreement, the far-reaching\nterm), the same regressor has, on the same "
+        "came later (rehearsal, turns, agreement, the far-reaching\nterm), the same regressor had, on the same "
         f"embeddings and for as many steps, a PVE of {said('thesis', 'pve_mm')}\n"
         "([ablation](docs/study.md#bodies-what-each-choice-of-the-regressor-is-worth))."
     )
