@@ -100,9 +100,20 @@ def test_steps_of_rounds_add_up() -> None:
 
 
 def test_an_epoch_has_every_unlabelled_row_and_the_share_of_labelled_ones() -> None:
-    rows = mixed_rows(np.arange(5), np.arange(10, 40), share=0.25)
+    rows = mixed_rows(np.arange(5), np.arange(10, 40), share=0.25, seed=0)
     assert (rows < 10).sum() == 10
     assert set(rows) == {*range(5), *range(10, 40)}
+
+
+@pytest.mark.parametrize(("labelled", "share"), [(1500, 0.25), (1500, 0.1), (152, 0.25)])
+def test_labelled_rows_of_all_actions_come_about_equally_often(labelled: int, share: float) -> None:
+    """Rows are in the order of their actions: the first and the last quarter are others."""
+    rows = mixed_rows(np.arange(labelled), np.arange(2000, 8720), share=share, seed=0)
+    own = rows[rows < 2000]
+    quarters = np.histogram(own, bins=4, range=(0, labelled))[0] / len(own)
+    np.testing.assert_allclose(quarters, 0.25, atol=0.03)
+    times = np.bincount(own, minlength=labelled)
+    assert times.max() - times.min() == 1
 
 
 @pytest.mark.parametrize("arm", ["scratch", "rhodin"])

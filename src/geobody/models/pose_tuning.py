@@ -137,7 +137,9 @@ def tune(
                     device=fabric.device,
                 ),
             )
-            rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share)
+            rows = mixed_rows(
+                labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share, seed=seed
+            )
         files[str(number)] = scratch / f"curves_{number}.csv"
         fit(
             modules={"pose_network": network},
@@ -204,11 +206,15 @@ def multiview_labels(
 
 
 def mixed_rows(
-    labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, share: float
+    labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, share: float, seed: int
 ) -> NDArray[np.int64]:
-    """Rows of an epoch: every unlabelled one, and labelled ones repeated until they are ``share`` of it."""
+    """Rows of an epoch: every unlabelled one, and labelled ones repeated until they are ``share`` of it.
+
+    Where they do not come equally often, chance says which come once more: rows are in the order of their actions.
+    """
     count = round(share / (1.0 - share) * len(unlabelled))
-    return np.concatenate([np.resize(labelled, max(count, 1)), unlabelled])
+    shuffled = np.random.default_rng(seed).permutation(labelled)
+    return np.concatenate([np.resize(shuffled, max(count, 1)), unlabelled])
 
 
 def _solved(
