@@ -155,6 +155,16 @@ def test_costs_are_measured_with_the_params_as_they_are(
     assert found["fits"] > 0
 
 
+def test_what_is_set_up_once_is_no_cost_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def work(units: int) -> None:
+        clock[0] += 50.0 + 0.25 * units
+
+    monkeypatch.setattr(steps.time, "process_time", lambda: clock[0])
+    assert steps._per_unit(work, 8) == pytest.approx(0.25)
+
+
 def test_every_arm_trains_for_the_budget_and_no_longer() -> None:
     study = rows.read_yaml(rows.FILES[0])
     costs = read_costs(STEPS)
@@ -662,6 +672,8 @@ def test_fewer_labels_are_drawn_without_the_ceiling_of_another_part(tmp_path: Pa
     row = {"part": "labels", "fraction": "0.1", "n_mpjpe_17_mm": "90", "p_mpjpe_17_mm": "80"}
     figure.draw([row | {"arm": arm} for arm in ("rhodin", "cnn_s1")], tmp_path / "labels.png")
     assert (tmp_path / "labels.png").stat().st_size > 3000
+    figure.draw([row | {"arm": "rhodin"}], tmp_path / "alone.png")  # before the control is there
+    assert (tmp_path / "alone.png").stat().st_size > 3000
 
 
 def test_errors_are_drawn_against_labels_once_there_are_any(tmp_path: Path) -> None:

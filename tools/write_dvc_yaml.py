@@ -44,7 +44,7 @@ def _stage(name: str, spec: StageSpec) -> str:
         for path in spec.curves.values():
             body += [f"  - {path}:", "      cache: false", "      x: step", "      template: curves"]
         for path in spec.tables.values():
-            body += [f"  - {path}:", "      cache: false", "      x: action", "      y: mpjpe_17_mm"]
+            body += [f"  - {path}:", "      cache: false", "      x: action", "      y: n_mpjpe_17_mm"]
             body += ["      template: by_action"]
         for path in spec.figures.values():
             body += [f"  - {path}:", "      cache: false"]

@@ -343,7 +343,7 @@ class PoseHead(Scheduled):
     kind: Literal["mlp", "equivariant", "fine_tuned", "semi_supervised"] = "semi_supervised"
     """On the frozen encoder, mlp: two hidden layers; equivariant: each joint a weighted sum of the points, solved in
     closed form. With the encoder trained along (see ``tuning``), fine_tuned: on the labels; semi_supervised: on
-    the unlabelled views' fused and fitted predictions as well."""
+    what the unlabelled views together say of their joints as well (see ``tuning``)."""
     hidden_units: Count = 2048
     """Width of the two hidden layers of ``mlp``."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -377,14 +377,16 @@ class Tuning(Scheduled):
     """Share of the steps on labels alone, before the first round of ``semi_supervised``; with 0 the first predictions
     are those of the pretext's encoder, through a closed-form head, so ``start`` must be pretext."""
     rounds: Count = 1
-    """How often ``semi_supervised`` predicts, fuses and fits the unlabelled views and trains on what comes out."""
+    """How often ``semi_supervised`` predicts the unlabelled views, brings those of an instant together and trains on
+    what comes out."""
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a round's images that carry labels."""
     heat_maps: bool = True
     """Whether joints of unlabelled instants are looked for where the heat maps of all views meet; without it, or in an
     arm that has none, their predictions are fused."""
     silhouettes: bool = True
-    """Whether the fused predictions are fitted to the masks of all views; without it they are taken as they are."""
+    """Whether joints that were looked for, or fused, are fitted to the masks of all views; without it they are taken as
+    they are."""
     ridge: Positive = 1e-2
     """Penalty of the closed-form head that a pretrained encoder starts with; as in ``pose_head``."""
 

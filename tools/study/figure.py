@@ -1,4 +1,4 @@
-"""The study's picture: error against the share of labels, for the winner and the CNN without unlabelled images."""
+"""The study's picture: error against the share of labels, for the part's arms and the CNN with labels alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,12 +27,17 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     figure = new_figure(9, 3.6)
     for place, (measure, label) in enumerate(MEASURES):
         axes = figure.add_subplot(1, len(MEASURES), place + 1)
+        ticks: set[float] = set()
         for arm in (*arms, CONTROL):
-            shares, means, least, most = zip(*over_labels(rows, arm, measure), strict=True)
+            found = over_labels(rows, arm, measure)
+            if not found:
+                continue
+            shares, means, least, most = zip(*found, strict=True)
             reach = [np.subtract(means, least), np.subtract(most, means)]
             axes.errorbar(shares, means, yerr=reach, marker="o", capsize=3, label=arm)
+            ticks.update(shares)
         axes.set(xscale="log", xlabel="share of S1's labels, %", ylabel=label)
-        axes.set_xticks(shares)
+        axes.set_xticks(sorted(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
         # The ceiling is of the part compare: with fewer labels of S1 it is not trained again.

@@ -137,9 +137,7 @@ def tune(
                     device=fabric.device,
                 ),
             )
-            rows = mixed_rows(
-                labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share, seed=seed
-            )
+            rows = mixed_rows(labelled, unlabelled_views.reshape(-1), share=recipe.labelled_share, seed=seed)
         files[str(number)] = scratch / f"curves_{number}.csv"
         fit(
             modules={"pose_network": network},

@@ -183,22 +183,25 @@ def turned_figure(path: Path, *, inputs: NDArray, drawn: NDArray | None, angles_
 
 def neighbours_figure(path: Path, *, images: NDArray, neighbours: NDArray[np.int64], titles: NDArray) -> None:
     """Rows of images: ``neighbours`` (N,K) are rows of ``images``, the query first; ``titles`` (N,K) of strings."""
-    figure = new_figure(0.9 * len(neighbours) + 0.6, 0.9 * neighbours.shape[1] + 0.5)
-    axes = image_grid(figure, neighbours.shape[1], len(neighbours), top=0.95, left=0.06)
+    figure = new_figure(0.9 * len(neighbours) + 0.6, 0.9 * neighbours.shape[1] + 0.6)
+    axes = image_grid(figure, neighbours.shape[1], len(neighbours), top=0.93, left=0.06)
     figure.subplots_adjust(hspace=0.2)
+    figure.suptitle(
+        "Nearest images of other cameras, by L_3D of encdec turned into the world", fontsize=8, y=0.99
+    )
     for column, (rows, names) in enumerate(zip(neighbours, titles, strict=True)):
         for line, (row, name) in enumerate(zip(rows, names, strict=True)):
             draw_image(axes[line, column], np.asarray(images[row]), title=str(name))
     for line in range(neighbours.shape[1]):
-        axes[line, 0].set_ylabel("input" if line == 0 else f"nearest in\nanother view {line}", fontsize=6)
+        axes[line, 0].set_ylabel("input" if line == 0 else f"nearest {line}", fontsize=6)
     save_png(path, figure)
 
 
 def errors_figure(path: Path, metrics: Mapping[str, Any], predictions: Predictions) -> None:
     """N-MPJPE by action, MPJPE by joint, and PCK over the threshold."""
-    figure = new_figure(12, 3.4)
+    figure = new_figure(12, 3.6)
     by_action, by_joint, curve = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 1))
-    figure.subplots_adjust(left=0.045, right=0.99, bottom=0.27, top=0.91, wspace=0.17)
+    figure.subplots_adjust(left=0.045, right=0.99, bottom=0.26, top=0.85, wspace=0.17)
     sections = {
         "CNN, S1": metrics["controls"]["cnn_s1"],
         "pose head": metrics["pose"],
@@ -231,7 +234,9 @@ def errors_figure(path: Path, metrics: Mapping[str, Any], predictions: Predictio
     curve.set_xlim(0, 300)
     curve.set_ylim(0, 100)
     curve.tick_params(labelsize=7)
-    curve.legend(fontsize=7, frameon=False, loc="lower right")
+    figure.legend(
+        *curve.get_legend_handles_labels(), ncol=len(CURVES), fontsize=8, frameon=False, loc="upper center"
+    )
     save_png(path, figure)
 
 

@@ -82,7 +82,7 @@ def draw_pictures(
         l3d, shown, R_world_to_crop=shards.table["R_world_to_crop"][rows], camera=shards.table["camera"][rows]
     )
     instant = shards.table["instant"][rows]
-    names = np.where(instant[nearest] == instant[shown, None], "same instant", "another")
+    names = np.where(instant[nearest] == instant[shown, None], "same instant", "another instant")
     names[:, 0] = ""
     figures.neighbours_figure(
         paths["neighbours"], images=shards.images, neighbours=rows[nearest], titles=names
