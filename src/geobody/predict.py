@@ -35,7 +35,7 @@ from geobody.recentring import Roots, find_roots, heat_places
 NETWORKS: Final = ("encoder", "pose_head", "smpl_regressor")
 PARAMS: Final = "params.yaml"
 BATCH: Final = 64
-RECENTRINGS: Final = 2
+RECENTRINGS: Final = 3
 """How often a crop by a box or a mask is cut anew around the root that is found in it (docs/experiments.md)."""
 
 
