@@ -8,7 +8,7 @@ import pytest
 
 from committed import committed
 from tools import write_data_card
-from tools.data_hash import crops_hash
+from tools.data_hash import crops_hash, same_data
 from tools.write_data_card import CARD, CONVERGENCE, ROOT, convergence, data_card, difficulty
 
 COLUMNS = "control,labels,steps,batch_size,seed,n_mpjpe_17_mm,ratio,of,crops"
@@ -61,13 +61,13 @@ def test_of_converged_controls_one_subject_helps_and_five_help_more() -> None:
 
 
 def test_the_data_set_is_the_one_that_the_controls_converged_on() -> None:
-    """It is frozen: whoever changes it measures again how hard it is, before anything is compared on it."""
+    """It is frozen, on whatever kind of processor: whoever changes it measures again how hard it is, before anything is
+    compared on it."""
     with CONVERGENCE.open(newline="") as file:
         measured = {row["crops"] for row in csv.DictReader(file)}
     lock = ROOT / "dvc.lock"
-    assert measured in ({crops_hash(lock.read_text())}, {crops_hash(committed(lock))}), (
-        "run: make convergence"
-    )
+    known = [crops_hash(text) for text in (lock.read_text(), committed(lock))]
+    assert any(all(same_data(crops, one) for crops in measured) for one in known), "run: make convergence"
 
 
 def test_converged_controls_are_shown_with_their_training(tmp_path: Path) -> None:
