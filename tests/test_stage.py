@@ -183,6 +183,32 @@ def test_an_error_while_workers_are_at_work_is_the_only_line(workplace: Path) ->
     assert (done.returncode, done.stderr) == (3, "error: a.npy: is cut short; copy it again\n")
 
 
+SEMAPHORE_GONE = """
+from joblib.externals.loky.backend import resource_tracker
+
+from geobody.errors import DataError
+from geobody.stage import run
+
+
+def main(job):
+    resource_tracker.register("/gone", "semlock")  # as a worker leaves one that is killed between two of its lines
+    raise DataError("a.npy", "is cut short", "copy it again")
+
+
+run("crops", main)
+"""
+
+
+@pytest.mark.parametrize("others", ["", "error:careless:DeprecationWarning"])
+def test_joblibs_tracker_says_nothing_after_the_line(workplace: Path, others: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": others}
+    done = subprocess.run(
+        [sys.executable, "-c", SEMAPHORE_GONE], cwd=workplace, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, "error: a.npy: is cut short; copy it again\n")
+
+
 SHARED = """
 import os
 import time

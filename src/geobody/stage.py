@@ -136,6 +136,7 @@ def _run(
     interruption: Interruption,
 ) -> str:
     pin_threads()
+    _silence_tracker()
     check_versions(name)
     params = load_params(PARAMS_FILE)
     inputs = {key: resolve(template, params) for key, template in spec.inputs.items()}
@@ -243,6 +244,12 @@ def _fail(message: str, code: int) -> None:
     if leave_code(code):
         print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(code)
+
+
+def _silence_tracker() -> None:
+    """Joblib's tracker, a process that outlives the stage, may warn after its last line of what it found gone."""
+    others = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (others, "ignore:resource_tracker:UserWarning")))
 
 
 def _end_workers(*, kill: bool = False) -> None:
