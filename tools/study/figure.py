@@ -43,8 +43,9 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
         # The ceiling is of the part compare: with fewer labels of S1 it is not trained again.
         for _, mean, _, _ in over_labels(rows, CEILING, measure):
             axes.axhline(mean, color="#4a4a4a", linestyle="--", label=CEILING)
-        axes.legend()
-    figure.tight_layout()
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, ncol=len(names), frameon=False, loc="upper center")
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
     save_png(path, figure)
 
 
