@@ -248,8 +248,9 @@ def _fail(message: str, code: int) -> None:
 
 def _silence_tracker() -> None:
     """Joblib's tracker, a process that outlives the stage, may warn after its last line of what it found gone."""
-    others = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (others, "ignore:resource_tracker:UserWarning")))
+    known, silence = os.environ.get("PYTHONWARNINGS", ""), "ignore:resource_tracker:UserWarning"
+    if silence not in known:  # a stage's helping processes inherit it
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (known, silence)))
 
 
 def _end_workers(*, kill: bool = False) -> None:
