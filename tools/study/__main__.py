@@ -151,7 +151,7 @@ def _beyond_the_table(part: str, experiments: Sequence[rows.Experiment]) -> list
         beside = not collect.stand_in(known, controls)
         if beside or not collect.stand_in(known, [arm]):
             found.append(e if beside or not controls else e.without_controls())
-            known += [{name: str(value) for name, value in row.items()} for row in controls]
+            known += [collect.as_written(row) for row in controls]
     return found
 
 

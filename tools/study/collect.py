@@ -213,9 +213,14 @@ def merged(
     """
     found: dict[tuple[str, ...], Row] = {}
     for row in (row for row in (*old, *new) if same_data(row["crops"], crops)):
-        written = {column: "" if value is None else str(value) for column, value in row.items()}
+        written = as_written(row)
         found[tuple(written.get(column, "") for column in key)] = written
     return list(found.values())
+
+
+def as_written(row: Mapping[str, Any]) -> dict[str, str]:
+    """The row as ``read`` has it from the table."""
+    return {column: "" if value is None else str(value) for column, value in row.items()}
 
 
 def read(path: Path) -> list[dict[str, str]]:
