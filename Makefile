@@ -37,8 +37,8 @@ convergence: $(READY) ## train the controls to convergence, for the data card (a
 
 PART ?= compare
 .PHONY: study
-study: $(READY) ## run what is missing of PART of tools/study/*.yaml (hours; PART=compare), and read it back
-	python -m tools.study run $(PART)
+study: $(READY) ## run what is missing of PART of tools/study/*.yaml (hours; PART=compare), and read it back; KEEP=1: the table's rows count
+	python -m tools.study run $(PART) $(if $(KEEP),--keep)
 	python -m tools.study.report
 	python -m tools.write_readme
 	python -m tools.write_dvc_yaml

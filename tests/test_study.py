@@ -64,6 +64,10 @@ METRICS = {
     },
     "pose_head": {"subject_08": errors(80.0) | {"true_spread_mm": 208.0}},
     "controls": {name: {"subject_08": errors(110.0)} for name in rows.CONTROLS},
+    "eval_crops": {
+        way: {"pose": errors(error) | {"true_spread_mm": 221.0}}
+        for way, error in (("root", 75.0), ("box", 76.0), ("box_off", 77.0))
+    },
 }  # fmt: skip
 
 
@@ -131,6 +135,10 @@ def use(
 
 def experiment(*, held_out: tuple[int, ...] = (8,)) -> rows.Experiment:
     return rows.Experiment("screen", "rhodin_semi_supervised", 0, held_out, {"tuning.steps": 600})
+
+
+def file_of(part: str) -> str:
+    return rows.file_of(part).stem
 
 
 def everything() -> list[rows.Experiment]:
@@ -250,6 +258,10 @@ def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
     for e in everything():
         steps, size = (e.params.get(name, common[name]) for name in ("controls.steps", "controls.batch_size"))
         ceiling = e.params.get("controls.ceiling_steps", steps)
+        if file_of(e.part) == "controls":
+            assert ((steps, size) in (full, (8300, 32))) == (e.judged == "cnn_s1")
+            assert ((ceiling, size) in (full, (8300, 32))) == (e.judged == "cnn_all")
+            continue
         whole = {**of_screening, "screen_labels_short": (2500, 32)}.get(e.part, full)
         assert ("cnn_s1" in e.controls) == ((steps, size) == whole) or e.part == "ablation"
         assert ("cnn_all" in e.controls) == ((ceiling, size) == whole) or e.part == "ablation"
@@ -259,7 +271,7 @@ def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
         match="no part nothing; there are screen, screen_masked, screen_tenth, screen_labels, screen_labels_short, "
-        "compare, labels, turns, masked, ablation",
+        "compare, labels, turns, boxes, masked, controls_s1, controls_all, ablation",
     ):
         rows.experiments("nothing")
     bad = tmp_path / "rows.yaml"
@@ -300,6 +312,29 @@ def test_figures_come_from_the_experiment_and_of_whom_it_says(repository: Path) 
     assert (test["people"], test["n_mpjpe_17_mm"], test["true_spread_mm"]) == ("S9+S11", 94.0, 221.0)
     assert (test["rolled_0_mm"], test["rolled_45_mm"], test.get("rolled_5_mm")) == (94.5, 190.0, None)
     assert "rolled_0_mm" not in head
+
+
+def test_a_recipe_of_a_control_is_judged_by_that_control(repository: Path) -> None:
+    reference = collect.references(repository)[experiment().name]
+    recipe = replace(experiment(), part="controls_s1", arm="half_the_rate", controls=(), judged="cnn_s1")
+    (row,) = collect.rows_of(repository, recipe, reference, COSTS)
+    assert (row["arm"], row["n_mpjpe_17_mm"], row["steps"], row["core_minutes"]) == (
+        "half_the_rate",
+        110.0,
+        1200,
+        2.0,
+    )
+    assert collect.trained_by(recipe) == ("controls",)
+
+
+def test_crops_by_a_box_stand_beside_those_around_the_root(repository: Path) -> None:
+    reference = collect.references(repository)[experiment().name]
+    boxes = replace(experiment(held_out=()), part="boxes", controls=())
+    (row,) = collect.rows_of(repository, boxes, reference, COSTS)
+    assert (row["n_mpjpe_17_mm"], row["box_mm"], row["box_off_mm"]) == (75.0, 76.0, 77.0)
+    said = report.table([collect.as_written(row) | {"part": "boxes"}], "boxes").splitlines()
+    assert said[0].endswith("| N-MPJPE by a box | by a box that is off |")
+    assert said[2].endswith("| 76.0 | 77.0 |")
 
 
 def test_a_bodys_row_says_what_its_pose_cannot(repository: Path) -> None:

@@ -127,7 +127,7 @@ def boxes() -> str:
     for title, way in (
         ("crop around the labelled root", "root"),
         ("by a box around the person", "box"),
-        (f"by a box that is off by up to {off:.0f} %", "box_off"),
+        (f"by a box that is off by {off:.0f} %", "box_off"),
         ("the same, as it is first cut", "box_off_first_cut"),
     ):
         names = ("mpjpe_17_mm", "n_mpjpe_17_mm", "p_mpjpe_17_mm")

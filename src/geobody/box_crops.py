@@ -88,9 +88,9 @@ def box_of(mask: NDArray[np.uint8]) -> Box:
 
 
 def box_off(box: Box, share: float, rng: np.random.Generator) -> Box:
-    """``box`` displaced and stretched in either direction by up to ``share`` of its sides."""
+    """``box`` displaced and stretched by ``share`` of its sides, in each dimension one way or the other."""
     x, y, width, height = box
-    right, down, wider, higher = rng.uniform(-share, share, 4)
+    right, down, wider, higher = share * rng.choice((-1.0, 1.0), 4)
     return (
         x + (right - wider / 2) * width,
         y + (down - higher / 2) * height,

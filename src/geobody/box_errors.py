@@ -28,7 +28,7 @@ class BoxErrors:
     """Collects `BoxedImage`s, predicts them in batches by every way, and says the errors."""
 
     def __init__(self, predictor: Predictor, *, off: float, expected: int) -> None:
-        """``off``: by how much of its sides a box is off at most; ``expected``: about how many images will come."""
+        """``off``: by how much of its sides a box is off; ``expected``: about how many images will come."""
         self._predictor = predictor
         self._every, self._seen = max(1, expected // FIGURE_IMAGES), 0
         self._off = off

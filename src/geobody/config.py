@@ -544,7 +544,7 @@ class EvalCrops(Section):
     images: Count = 840
     """Test images, evenly spaced."""
     box_off: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """Of its sides: how far the box that is off is displaced and stretched at most, in either direction."""
+    """Of its sides: how far the box that is off is displaced and stretched, one way or the other."""
 
 
 class Params(Section):

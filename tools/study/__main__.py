@@ -1,6 +1,6 @@
 """``python -m tools.study``: queues the study's experiments, runs them, and reads them back into one table.
 
-``run PART`` queues what is missing of a part of arms.yaml or ablation.yaml and runs it; stopped and started again it
+``run PART`` queues what is missing of a part of one of the YAML files here and runs it; stopped and started again it
 goes on. ``collect PART`` reads its finished experiments into metrics/tables/. Experiments whose networks other code
 trained do not count, nor do rows of a table whose experiments are gone, but with ``--keep``. ``steps`` measures what a
 step of each network costs, which is what the steps in arms.yaml were chosen by.
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m tools.study", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("action", choices=("run", "collect", "steps"))
-    parser.add_argument("part", nargs="?", help="a part of arms.yaml or ablation.yaml")
+    parser.add_argument("part", nargs="?", help="a part of arms.yaml, controls.yaml or ablation.yaml")
     parser.add_argument(
         "--keep", action="store_true", help="count experiments of other code and rows of the table too"
     )

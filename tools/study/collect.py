@@ -14,14 +14,15 @@ from ruamel.yaml import YAML
 
 from geobody.config import Params
 from tools.data_hash import crops_hash, same_data
-from tools.study.rows import Experiment, file_of, stages_of
+from tools.study.rows import HEAD, Experiment, file_of, stages_of
 
 COLUMNS: Final = (
     "part", "arm", "track", "fraction", "turn_deg", "seed", "people", "pretext_steps", "steps", "core_minutes",
     "n_mpjpe_17_mm", "p_mpjpe_17_mm", "mpjpe_17_mm", "pck150", "auc", "spread_mm", "true_spread_mm",
-    "rolled_0_mm", "rolled_5_mm", "rolled_15_mm", "rolled_45_mm", "crops",
+    "rolled_0_mm", "rolled_5_mm", "rolled_15_mm", "rolled_45_mm", "box_mm", "box_off_mm", "crops",
 )  # fmt: skip
-"""``rolled_*``: N-MPJPE on fewer images, as they are and as a camera rolled by so many degrees sees them."""
+"""``rolled_*``: N-MPJPE on fewer images, as they are and as a camera rolled by so many degrees sees them; ``box*`` of
+crops by a box, in parts that run the stage eval_crops; other errors are then of the same images around the root."""
 METRICS: Final = COLUMNS[10:17]
 ROLLS: Final = (0, 5, 15, 45)
 BODY_COLUMNS: Final = (
@@ -31,7 +32,6 @@ BODY_COLUMNS: Final = (
 )  # fmt: skip
 KEY: Final = COLUMNS[:7]
 BODY_KEY: Final = BODY_COLUMNS[:4]
-HEAD: Final = "pose head"
 CODE: Final = ("src/", "stages/")
 Row = dict[str, Any]
 
@@ -77,6 +77,8 @@ def finished(repository: Path, wanted: Iterable[Experiment], *, any_code: bool =
 
 def trained_by(experiment: Experiment) -> tuple[str, ...]:
     """Stages that train what a row of the experiment is measured on; code that judges or draws is not among theirs."""
+    if experiment.judged != HEAD:
+        return ("controls",)
     if file_of(experiment.part).stem == "ablation":
         return ("pose_head", "gan_prior", "smpl_regressor")
     pretext = () if experiment.params.get("encdec.arm") == "scratch" else ("encdec",)
@@ -125,28 +127,30 @@ def planned(
         "people": _people(params, experiment),
         "crops": crops,
     }
+
+    def control(arm: str, name: str) -> Row:
+        steps = 0 if name == "mean_pose" else params["controls"]["steps"]
+        if name == "cnn_all":
+            steps = params["controls"].get("ceiling_steps") or steps
+        minutes = round(steps * params["controls"]["batch_size"] * seconds["control CNN"] / 60, 1)
+        return {**common, "arm": arm, "pretext_steps": 0, "steps": steps, "core_minutes": minutes}
+
+    if experiment.judged != HEAD:
+        return [control(experiment.arm, experiment.judged)]
     pretext = 0 if encdec["arm"] == "scratch" else encdec["steps"]
     cost = pretext * encdec["batch_size"] * seconds[f"pretext {encdec['arm']}"] if pretext else 0.0
     if tuned:
         cost += tuning["steps"] * tuning["batch_size"] * seconds["pose network"]
     if head["kind"] == "semi_supervised":
         cost += tuning["rounds"] * seconds["fits"] * _unlabelled_instants(params, experiment.held_out)
-    found = [
-        {
-            **common,
-            "arm": experiment.arm,
-            "pretext_steps": pretext,
-            "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
-            "core_minutes": round(cost / 60, 1),
-        }
-    ]
-    for name in experiment.controls:
-        steps = 0 if name == "mean_pose" else params["controls"]["steps"]
-        if name == "cnn_all":
-            steps = params["controls"].get("ceiling_steps") or steps
-        minutes = round(steps * params["controls"]["batch_size"] * seconds["control CNN"] / 60, 1)
-        found.append({**common, "arm": name, "pretext_steps": 0, "steps": steps, "core_minutes": minutes})
-    return found
+    own = {
+        **common,
+        "arm": experiment.arm,
+        "pretext_steps": pretext,
+        "steps": tuning["steps"] if tuned else head["steps"] if head["kind"] == "mlp" else 0,
+        "core_minutes": round(cost / 60, 1),
+    }
+    return [own, *(control(name, name) for name in experiment.controls)]
 
 
 def planned_body(params: Mapping[str, Any], experiment: Experiment, *, crops: str) -> Row:
@@ -168,7 +172,7 @@ def rows_of(
     params = _yaml(_show(repository, reference, "params.yaml"))
     crops = crops_hash(_show(repository, reference, "dvc.lock"))
     rows = planned(params, experiment, seconds, crops=crops)
-    for name, row in zip((HEAD, *experiment.controls), rows, strict=True):
+    for name, row in zip((experiment.judged, *experiment.controls), rows, strict=True):
         yield {**row, **_errors(repository, reference, experiment, name)}
 
 
@@ -247,20 +251,29 @@ def _errors(repository: Path, reference: str, experiment: Experiment, name: str)
     def metrics(file: str) -> dict[str, Any]:
         return json.loads(_show(repository, reference, f"metrics/{file}.json"))
 
+    boxes: Row = {}
     if experiment.held_out:
         (subject,) = experiment.held_out
         group = f"subject_{subject:02d}"
         found = metrics("pose_head")[group] if name == HEAD else metrics("controls")[name][group]
+    elif "eval_crops" in stages_of(experiment.part):
+        placed = metrics("eval_crops")
+        found = placed["root"]["pose"]
+        boxes = {f"{way}_mm": _rounded(placed[way]["pose"]["n_mpjpe_17_mm"]) for way in ("box", "box_off")}
     else:
         evaluation = metrics("eval")
         found = evaluation["pose"] if name == HEAD else evaluation["controls"][name]
         found = {"true_spread_mm": evaluation["test"]["spread_mm"], **found}
     rolled = found.get("rolled", {})  # of the pose head on the test subjects alone
-    return {key: _rounded(found.get(key)) for key in METRICS} | {
-        f"rolled_{angle}_mm": _rounded(rolled[str(angle)]["n_mpjpe_17_mm"])
-        for angle in ROLLS
-        if str(angle) in rolled
-    }
+    return (
+        {key: _rounded(found.get(key)) for key in METRICS}
+        | {
+            f"rolled_{angle}_mm": _rounded(rolled[str(angle)]["n_mpjpe_17_mm"])
+            for angle in ROLLS
+            if str(angle) in rolled
+        }
+        | boxes
+    )
 
 
 def _rounded(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from geobody.yaml12 import read_yaml
 from tools.data_hash import FROZEN
-from tools.study.collect import read
+from tools.study.collect import ROLLS, read
 from tools.study.figure import FIGURE, draw
 from tools.study.rows import CONTROLS, FILES
 
@@ -27,6 +27,7 @@ BODY_HEAD: Final = (
 BODY_ROW: Final = "default"
 BESIDE: Final = {"labels": "compare", "turns": "compare"}
 """Parts that vary a param, and the part that has the same arms and seeds with its default."""
+BOXES: Final = {"box_mm": "N-MPJPE by a box", "box_off_mm": "by a box that is off"}
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -46,12 +47,13 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
     trained = {(row["arm"], row["seed"]) for row in own}
     own += [row for row in every if row["part"] == BESIDE.get(part) and (row["arm"], row["seed"]) in trained]
     turns = len({row["turn_deg"] for row in own}) > 1
-    rolled = [column for column in own[0] if column.startswith("rolled_") if turns]
+    titles = ({f"rolled_{roll}_mm": f"rolled by {roll}" for roll in ROLLS} if turns else {}) | BOXES
+    more = {column: title for column, title in titles.items() if own[0].get(column)}
     fractions = len({row["fraction"] for row in own}) > 1
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in own:
         groups.setdefault((row["track"], row["fraction"], row["turn_deg"], row["arm"]), []).append(row)
-    lines = [_with_columns(HEAD, [f"rolled by {column.split('_')[1]}" for column in rolled])]
+    lines = [_with_columns(HEAD, [*more.values()])]
     for key in sorted(
         groups, key=lambda k: (k[0], -float(k[1]), float(k[2]), k[3] in CONTROLS, _error(groups[k]))
     ):
@@ -65,7 +67,7 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         spreads = " (".join(f"{_mean(group, name):.0f}" for name in ("spread_mm", "true_spread_mm")) + ")"
         gap = _gap(group, beside) if key[3] not in CONTROLS else ""
         minutes = f"{_mean(group, 'core_minutes'):.0f}"
-        cells += [spreads, gap, *(f"{_mean(group, column):.1f}" for column in rolled)]
+        cells += [spreads, gap, *(_said(group, column) for column in more)]
         lines.append(f"| {title} | {len(group)} | {minutes} | " + " | ".join(cells) + " |")
     whom = sorted({row["people"] for row in own})
     foot = f"mm, 17 joints, on {', '.join(whom)}; core-minutes by `study_steps.csv`; {_data(own)}.{_ties(groups)}"
@@ -102,7 +104,7 @@ def bodies(rows: Iterable[Mapping[str, str]]) -> str:
 
 def page(text: str, rows: Rows, body_rows: Rows = ()) -> str:
     """``text`` with the table of each part written anew. Raises ValueError if a part has no place in it."""
-    tables = {part: table(rows, part) for part in read_yaml(FILES[0])["parts"]}
+    tables = {part: table(rows, part) for file in FILES[:2] for part in read_yaml(file)["parts"]}
     for part, written in {**tables, "ablation": bodies(body_rows)}.items():
         pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end {part} -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:

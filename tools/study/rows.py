@@ -1,4 +1,4 @@
-"""What is compared, read from arms.yaml and ablation.yaml: each experiment's name and the params that it changes."""
+"""What is compared, read from this folder's YAML files: each experiment's name and the params that it changes."""
 
 import hashlib
 import json
@@ -10,8 +10,11 @@ from typing import Any, Final
 
 from geobody.yaml12 import read_yaml
 
-FILES: Final = tuple(Path(__file__).with_name(name) for name in ("arms.yaml", "ablation.yaml"))
-"""Arms and controls by their poses, and choices of the regressor by its bodies."""
+FILES: Final = tuple(
+    Path(__file__).with_name(name) for name in ("arms.yaml", "controls.yaml", "ablation.yaml")
+)
+"""Arms and the controls' recipes by their poses, and choices of the regressor by its bodies."""
+HEAD: Final = "pose head"
 
 
 CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
@@ -30,6 +33,8 @@ class Experiment:
     """Dotted name -> value, of everything that differs from params.yaml."""
     controls: tuple[str, ...] = CONTROLS
     """Controls that are read beside the arm."""
+    judged: str = HEAD
+    """Whose errors the row has: those of the arm's head, or of one of ``CONTROLS``."""
 
     @property
     def name(self) -> str:
@@ -109,6 +114,7 @@ def experiments(part: str, *, file: Path | None = None) -> list[Experiment]:
     held_out = tuple(settings.get("held_out", ()))
     vary = settings.get("vary", {})
     controls = tuple(settings.get("controls", CONTROLS))
+    judged = settings.get("judged", HEAD)
     found = []
     for seed, values, arm in product(settings["seeds"], product(*vary.values()), settings["arms"]):
         varied = dict(zip(vary, values, strict=True))
@@ -118,5 +124,5 @@ def experiments(part: str, *, file: Path | None = None) -> list[Experiment]:
         params = {**study["common"], **arms[arm], **settings.get("set", {}), **varied, "seed": seed}
         if held_out:
             params["held_out.subjects"] = list(held_out)
-        found.append(Experiment(part, arm, seed, held_out, params, controls))
+        found.append(Experiment(part, arm, seed, held_out, params, controls, judged))
     return found
