@@ -618,6 +618,11 @@ def test_the_table_as_text_says_how_much_of_the_gap_is_closed() -> None:
     assert next(line for line in said if "`ours`" in line).endswith("| 60% / tie (20%) |")
     assert said[-1].endswith(" Ties in P-MPJPE, as their ranges overlap: `cnn_s1` and `ours`.")
     assert report.table(found, "screen") == "Not run yet."
+    still = [row("still", 0, 70, 55) | {"part": "ceiling"}]
+    said = report.table([*found, *still], "compare").splitlines()
+    assert [line.split("`")[1] for line in said[2:6]] == ["ours", "still", "cnn_all", "cnn_s1"]
+    assert said[2].endswith("| 40% / 16% |")  # to the better of two ceilings
+    assert said[3].endswith("| 180 (220) |  |")
     longer = row("ours", 2, 80, 70) | {"steps": "900"}
     with pytest.raises(ValueError, match="part compare: seeds of `ours` had unequal steps"):
         report.table([*found, longer], "compare")

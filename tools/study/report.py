@@ -27,6 +27,8 @@ BODY_HEAD: Final = (
 BODY_ROW: Final = "default"
 BESIDE: Final = {"labels": "compare", "turns": "compare"}
 """Parts that vary a param, and the part that has the same arms and seeds with its default."""
+CEILINGS: Final = {"screen": "controls_all", "compare": "ceiling"}
+"""Parts, and those with other recipes of ``cnn_all`` for the same people: a gap is measured to the best of them all."""
 BOXES: Final = {"box_mm": "N-MPJPE by a box", "box_off_mm": "by a box that is off"}
 Rows = Sequence[Mapping[str, str]]
 
@@ -36,9 +38,9 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
 
     An error is the mean over seeds, with the range in brackets where there are several. "Of `cnn_s1`'s" is the ratio to
     the error of the CNN with the same labels and seeds, "gap closed" how far the mean is on the way from that to
-    ``cnn_all``, of the same seeds, and the range of that over seeds; a tie where ranges of errors overlap. Lines with
-    the default of what was varied come from the part ``BESIDE`` it. Raises ValueError where seeds of a line had
-    unequal steps.
+    the ceiling, of the same seeds, and the range of that over seeds; a tie where ranges of errors overlap. The ceiling
+    is ``cnn_all``, or a better one of ``CEILINGS``. Lines with the default of what was varied come from the part
+    ``BESIDE`` it. Raises ValueError where seeds of a line had unequal steps.
     """
     every = [*rows]
     own = [row for row in every if row["part"] == part]
@@ -46,6 +48,9 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         return "Not run yet."
     trained = {(row["arm"], row["seed"]) for row in own}
     own += [row for row in every if row["part"] == BESIDE.get(part) and (row["arm"], row["seed"]) in trained]
+    others = [row for row in every if row["part"] == CEILINGS.get(part)]
+    own, ceilings = own + others, {"cnn_all", *(row["arm"] for row in others)}
+    controls = {*CONTROLS, *ceilings}
     turns = len({row["turn_deg"] for row in own}) > 1
     titles = ({f"rolled_{roll}_mm": f"rolled by {roll}" for roll in ROLLS} if turns else {}) | BOXES
     more = {column: title for column, title in titles.items() if own[0].get(column)}
@@ -55,9 +60,10 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         groups.setdefault((row["track"], row["fraction"], row["turn_deg"], row["arm"]), []).append(row)
     lines = [_with_columns(HEAD, [*more.values()])]
     for key in sorted(
-        groups, key=lambda k: (k[0], -float(k[1]), float(k[2]), k[3] in CONTROLS, _error(groups[k]))
+        groups, key=lambda k: (k[0], -float(k[1]), float(k[2]), k[3] in controls, _error(groups[k]))
     ):
-        group, beside = groups[key], {name: groups.get((*key[:3], name), []) for name in CONTROLS}
+        group, beside = groups[key], {name: groups.get((*key[:3], name), []) for name in controls}
+        ceiling = min((beside[name] for name in ceilings if beside[name]), key=_error, default=[])
         title = f"`{key[3]}`" + (f", {float(key[1]):.0%} of the labels" if fractions else "")
         title += f", turned by {float(key[2]):g} degrees" if turns else ""
         if len({row["steps"] for row in group}) > 1:
@@ -65,7 +71,7 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         cells = [_said(group, "n_mpjpe_17_mm"), _ratio(group, beside["cnn_s1"])]
         cells += [_said(group, name) for name in ("p_mpjpe_17_mm", "mpjpe_17_mm")]
         spreads = " (".join(f"{_mean(group, name):.0f}" for name in ("spread_mm", "true_spread_mm")) + ")"
-        gap = _gap(group, beside) if key[3] not in CONTROLS else ""
+        gap = _gap(group, beside["cnn_s1"], ceiling) if key[3] not in controls else ""
         minutes = f"{_mean(group, 'core_minutes'):.0f}"
         cells += [spreads, gap, *(_said(group, column) for column in more)]
         lines.append(f"| {title} | {len(group)} | {minutes} | " + " | ".join(cells) + " |")
@@ -136,9 +142,9 @@ def _ratio(group: Rows, control: Rows) -> str:
     return f"{_error(_of(seeds, group)) / _error(_of(seeds, control)):.2f}" if seeds else ""
 
 
-def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
-    """The share of the way from ``cnn_s1`` to ``cnn_all``, over the seeds that all three have, and its range."""
-    trios = (group, beside["cnn_s1"], beside["cnn_all"])
+def _gap(group: Rows, few: Rows, many: Rows) -> str:
+    """The share of the way from ``few`` labels to ``many``, over the seeds that all three have, and its range."""
+    trios = (group, few, many)
     seeds = set.intersection(*({row["seed"] for row in rows} for rows in trios))
     if not seeds:
         return ""
@@ -146,7 +152,7 @@ def _gap(group: Rows, beside: Mapping[str, Rows]) -> str:
     for name in ("n_mpjpe_17_mm", "p_mpjpe_17_mm"):
         share = _share(*(_of(seeds, rows) for rows in trios), name=name)
         by_seed = [_share(*(_of({seed}, rows) for rows in trios), name=name) for seed in seeds]
-        tie = _tie(group, beside["cnn_s1"], name)
+        tie = _tie(group, few, name)
         if share is None:
             shares.append("no gap")
         elif share < 0 and not tie:
