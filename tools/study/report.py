@@ -39,8 +39,8 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
     An error is the mean over seeds, with the range in brackets where there are several. "Of `cnn_s1`'s" is the ratio to
     the error of the CNN with the same labels and seeds, "gap closed" how far the mean is on the way from that to
     the ceiling, of the same seeds, and the range of that over seeds; a tie where ranges of errors overlap. The ceiling
-    is ``cnn_all``, or a better one of ``CEILINGS``. Lines with the default of what was varied come from the part
-    ``BESIDE`` it. Raises ValueError where seeds of a line had unequal steps.
+    is ``cnn_all`` or one of ``CEILINGS``, for each measure the best. Lines with the default of what was varied come
+    from the part ``BESIDE`` it. Raises ValueError where seeds of a line had unequal steps.
     """
     every = [*rows]
     own = [row for row in every if row["part"] == part]
@@ -63,7 +63,7 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         groups, key=lambda k: (k[0], -float(k[1]), float(k[2]), k[3] in controls, _error(groups[k]))
     ):
         group, beside = groups[key], {name: groups.get((*key[:3], name), []) for name in controls}
-        ceiling = min((beside[name] for name in ceilings if beside[name]), key=_error, default=[])
+        many = [beside[name] for name in ceilings if beside[name]]
         title = f"`{key[3]}`" + (f", {float(key[1]):.0%} of the labels" if fractions else "")
         title += f", turned by {float(key[2]):g} degrees" if turns else ""
         if len({row["steps"] for row in group}) > 1:
@@ -71,7 +71,7 @@ def table(rows: Iterable[Mapping[str, str]], part: str) -> str:
         cells = [_said(group, "n_mpjpe_17_mm"), _ratio(group, beside["cnn_s1"])]
         cells += [_said(group, name) for name in ("p_mpjpe_17_mm", "mpjpe_17_mm")]
         spreads = " (".join(f"{_mean(group, name):.0f}" for name in ("spread_mm", "true_spread_mm")) + ")"
-        gap = _gap(group, beside["cnn_s1"], ceiling) if key[3] not in controls else ""
+        gap = _gap(group, beside["cnn_s1"], many) if key[3] not in controls else ""
         minutes = f"{_mean(group, 'core_minutes'):.0f}"
         cells += [spreads, gap, *(_said(group, column) for column in more)]
         lines.append(f"| {title} | {len(group)} | {minutes} | " + " | ".join(cells) + " |")
@@ -142,14 +142,14 @@ def _ratio(group: Rows, control: Rows) -> str:
     return f"{_error(_of(seeds, group)) / _error(_of(seeds, control)):.2f}" if seeds else ""
 
 
-def _gap(group: Rows, few: Rows, many: Rows) -> str:
-    """The share of the way from ``few`` labels to ``many``, over the seeds that all three have, and its range."""
-    trios = (group, few, many)
-    seeds = set.intersection(*({row["seed"] for row in rows} for rows in trios))
-    if not seeds:
-        return ""
+def _gap(group: Rows, few: Rows, many: Sequence[Rows]) -> str:
+    """The share of the way from ``few`` labels to the best of ``many``, over the seeds that all have, and its range."""
     shares = []
     for name in ("n_mpjpe_17_mm", "p_mpjpe_17_mm"):
+        trios = (group, few, _best(many, name))
+        seeds = set.intersection(*({row["seed"] for row in rows} for rows in trios))
+        if not seeds:
+            return ""
         share = _share(*(_of(seeds, rows) for rows in trios), name=name)
         by_seed = [_share(*(_of({seed}, rows) for rows in trios), name=name) for seed in seeds]
         tie = _tie(group, few, name)
@@ -163,6 +163,10 @@ def _gap(group: Rows, few: Rows, many: Rows) -> str:
                 said += f", {min(known):.0%} to {max(known):.0%}"
             shares.append(f"tie ({said})" if tie else said)
     return " / ".join(shares)
+
+
+def _best(groups: Sequence[Rows], name: str) -> Rows:
+    return min(groups, key=lambda rows: _mean(rows, name), default=())
 
 
 def _of(seeds: Container[str], group: Rows) -> Rows:
