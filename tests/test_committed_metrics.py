@@ -56,3 +56,18 @@ def test_few_joints_are_behind_a_chair_but_some_are() -> None:
 
 def test_no_image_is_counted_twice() -> None:
     assert metric("synth", "image_files") == metric("synth", "images") + metric("synth", "evaluation.images")
+
+
+@pytest.mark.parametrize("measure", ["mpjpe_17_mm", "n_mpjpe_17_mm", "p_mpjpe_17_mm"])
+def test_the_pose_head_is_no_worse_than_the_cnn_with_the_same_labels(measure: str) -> None:
+    assert 0 < metric("eval", f"pose.{measure}") <= metric("eval", f"controls.cnn_s1.{measure}")
+
+
+@pytest.mark.parametrize("placed_by", ["box", "box_off"])
+def test_without_a_labelled_root_joints_are_at_most_5_percent_worse(placed_by: str) -> None:
+    around_root = metric("eval_crops", "root.pose.n_mpjpe_17_mm")
+    assert metric("eval_crops", f"{placed_by}.pose.n_mpjpe_17_mm") <= 1.05 * around_root
+
+
+def test_predicted_poses_do_not_shrink() -> None:
+    assert metric("eval", "pose.spread_mm") >= 0.7 * metric("eval", "test.spread_mm")
