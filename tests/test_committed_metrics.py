@@ -1,4 +1,4 @@
-"""The committed metrics of the default profile keep the limits that its body and data set were made to, and goals of poses."""
+"""The committed metrics of the default profile keep the limits that its body, data set and poses were made to."""
 
 import json
 from pathlib import Path
