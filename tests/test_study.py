@@ -137,10 +137,6 @@ def experiment(*, held_out: tuple[int, ...] = (8,)) -> rows.Experiment:
     return rows.Experiment("screen", "rhodin_semi_supervised", 0, held_out, {"tuning.steps": 600})
 
 
-def file_of(part: str) -> str:
-    return rows.file_of(part).stem
-
-
 def everything() -> list[rows.Experiment]:
     parts = [part for path in rows.FILES for part in rows.read_yaml(path)["parts"]]
     return [e for part in parts for e in rows.experiments(part)]
@@ -258,7 +254,7 @@ def test_controls_that_a_part_does_not_read_are_cut_short() -> None:
     for e in everything():
         steps, size = (e.params.get(name, common[name]) for name in ("controls.steps", "controls.batch_size"))
         ceiling = e.params.get("controls.ceiling_steps", steps)
-        if file_of(e.part) == "controls":
+        if rows.file_of(e.part).stem == "controls":
             assert ((steps, size) in (full, (8300, 32))) == (e.judged == "cnn_s1")
             assert ((ceiling, size) in (full, (8300, 32))) == (e.judged == "cnn_all")
             continue

@@ -256,7 +256,7 @@ def _errors(repository: Path, reference: str, experiment: Experiment, name: str)
         (subject,) = experiment.held_out
         group = f"subject_{subject:02d}"
         found = metrics("pose_head")[group] if name == HEAD else metrics("controls")[name][group]
-    elif "eval_crops" in stages_of(experiment.part):
+    elif name == HEAD and "eval_crops" in stages_of(experiment.part):
         placed = metrics("eval_crops")
         found = placed["root"]["pose"]
         boxes = {f"{way}_mm": _rounded(placed[way]["pose"]["n_mpjpe_17_mm"]) for way in ("box", "box_off")}
