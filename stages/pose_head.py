@@ -13,6 +13,7 @@ def main(job: Job) -> str:
 
     from geobody.data.crops import CropShards
     from geobody.data.labels import split_labels
+    from geobody.errors import ParamsError
     from geobody.models.encoder_decoder import embed, load_encoder_decoder, new_encoder_decoder
     from geobody.models.pose_batches import Augmentation
     from geobody.models.pose_head import PoseHead, save_pose_head
@@ -43,6 +44,11 @@ def main(job: Job) -> str:
     unlabelled = np.zeros((0, 0), np.int64)
     if settings.kind == "semi_supervised":
         unlabelled = unlabelled_views(shards, split, subjects=held_out.taught(shards.train_subjects))
+        if not len(unlabelled):
+            raise ParamsError(
+                "params.yaml: pose_head.kind: value 'semi_supervised': no training subject has an instant without a "
+                "label; use fine_tuned, or mend labels or held_out.subjects"
+            )
     if tuned:
         network = tune(
             arm,

@@ -11,7 +11,7 @@ from crop_fixtures import write_fake_shards
 from geobody.config import Augmentation, HeldOut, Labels, ParamsView, PoseHead, PoseLoss, Training, Tuning
 from geobody.data.crops import CropShards
 from geobody.data.labels import split_labels
-from geobody.errors import DataError
+from geobody.errors import DataError, ParamsError
 from geobody.models.encoder_decoder import embed, load_encoder_decoder, new_encoder_decoder
 from geobody.models.pose_head import (
     KINDS,
@@ -215,7 +215,9 @@ def test_embeddings_of_another_size_are_refused(tmp_path: Path) -> None:
         predict_pose(tmp_path / "whole.safetensors", np.zeros((2, 9, 3), np.float32))
 
 
-def job_of(folder: Path, *, arm: str, kind: str, start: str = "pretext") -> Job:
+def job_of(
+    folder: Path, *, arm: str, kind: str, start: str = "pretext", held_out: tuple[int, ...] = (8,)
+) -> Job:
     """The stage's work in ``folder``: fake crops, and an ``arm`` as the stage encdec would leave it untrained."""
     crops = write_fake_shards(folder / "crops", frames=3)
     network = new_encoder_decoder(arm=arm, crop_size_px=32, track="rgb", seed=0)
@@ -226,7 +228,7 @@ def job_of(folder: Path, *, arm: str, kind: str, start: str = "pretext") -> Job:
         "augmentation": Augmentation(),
         "pose_loss": PoseLoss(),
         "labels": Labels(),
-        "held_out": HeldOut(subjects=(8,)),
+        "held_out": HeldOut(subjects=held_out),
         "seed": 0,
         "training": Training(threads=1),
     }
@@ -245,6 +247,13 @@ def test_from_scratch_it_makes_no_difference_what_encdec_learned(tmp_path: Path)
         page.main(job)
         written.append(job.outputs["encoder"].read_bytes())
     assert written[0] == written[1] != written[2]
+
+
+def test_without_anybody_unlabelled_there_is_nothing_semi_supervised(tmp_path: Path) -> None:
+    job = job_of(tmp_path, arm="rhodin", kind="semi_supervised", held_out=(5, 6, 7, 8))
+    with pytest.raises(ParamsError, match=r"pose_head\.kind.*use fine_tuned"):
+        page.main(job)
+    assert not any(path.exists() for path in job.outputs.values())
 
 
 @pytest.mark.parametrize("kind", ["equivariant", "fine_tuned", "semi_supervised"])

@@ -1,7 +1,7 @@
 """Controls: what labels alone reach, without the representation. Their weights share one file.
 
-Mean pose and mean body know no image. Two CNNs of one architecture, one recipe and one number of
-steps learn from labels alone: ``cnn_s1`` from the labelled subjects', ``cnn_all`` from everyone's.
+Mean pose and mean body know no image. Two CNNs of one architecture and one recipe learn from labels
+alone: ``cnn_s1`` from the labelled subjects', ``cnn_all`` from everyone's.
 """
 
 from collections.abc import Mapping
