@@ -381,6 +381,9 @@ class Tuning(Scheduled):
     what comes out."""
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a round's images that carry labels."""
+    moved_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of a round's crops that are displaced and scaled (``augmentation.shift_std``, ``zoom_std``). The fewer, the
+    better on crops around a labelled root, and the worse on crops by a box (docs/experiments.md)."""
     heat_maps: bool = True
     """Whether joints of unlabelled instants are looked for where the heat maps of all views meet; without it, or in an
     arm that has none, their predictions are fused."""

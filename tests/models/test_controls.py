@@ -178,6 +178,23 @@ def test_a_rolled_crop_shows_the_rolled_pose(crops: Path) -> None:
     torch.testing.assert_close(taught.places[:, 0], torch.zeros(len(rows), 2), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_share_of_the_crops_is_moved(share: float, crops: Path) -> None:
+    shards = CropShards.open(crops)
+    rows = np.resize(shards.rows(subjects=[1]), 400)
+    geometry = replace(FULL, strength=0.0, background_share=0.0, turn_deg=0.0, mirror=False)
+    some = replace(geometry, shift_std=0.1, zoom_std=0.2, moved_share=share)
+    batch = figures_of(shards, rows)
+    taught = augmented(batch, some, generator=torch.Generator().manual_seed(0))
+    before = augmented(batch, PLAIN.augmentation, generator=torch.Generator().manual_seed(0))
+    off = (taught.places - before.places).norm(dim=-1)
+    moved, scaled = off[:, 0] > 1e-3, (off - off[:, :1]).abs().amax(1) > 1e-3
+    assert moved.float().mean() == pytest.approx(share, abs=0.06)
+    assert not (scaled & ~moved).any()
+    assert scaled.sum() >= 0.95 * moved.sum()  # one in a hundred is scaled by less
+    assert off[~moved].max() < 1e-3
+
+
 def figures_of(shards: CropShards, rows: np.ndarray) -> PoseBatch:
     """The masks of ``rows`` as white figures on black."""
     masks = images_to_tensor(shards.masks[rows][..., None])

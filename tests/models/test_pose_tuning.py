@@ -26,6 +26,7 @@ RECIPE = TuningRecipe(
     rounds=2,
     first_share=0.5,
     labelled_share=0.25,
+    moved_share=1.0,
     ridge=1e-2,
     heat_maps=True,
     silhouettes=True,
@@ -52,6 +53,7 @@ def train(
     schedule: Schedule = SHORT,
     first_share: float = 0.5,
     heat_maps: bool = True,
+    recipe: TuningRecipe = RECIPE,
 ) -> PoseNetwork:
     shards = CropShards.open(crops)
     torch.manual_seed(0)
@@ -60,7 +62,7 @@ def train(
         crops=shards,
         labelled=split_labels(shards.table, subjects=[1]).train,
         unlabelled_views=shards.views(subjects=unlabelled),
-        recipe=replace(RECIPE, schedule=schedule, first_share=first_share, heat_maps=heat_maps),
+        recipe=replace(recipe, schedule=schedule, first_share=first_share, heat_maps=heat_maps),
         seed=0,
         precision="32-true",
         threads=1,
@@ -186,6 +188,18 @@ def test_the_rounds_change_the_network_and_a_finished_training_goes_on_from_its_
     header, *rows = (tmp_path / "first/curves.csv").read_text().splitlines()
     assert header == "round,step,total,heat,mpjpe_17_mm"
     assert [row.split(",")[:2] for row in rows] == [["0", "6"], ["1", "3"], ["2", "3"]]
+
+
+def test_moves_are_left_out_beside_fits_alone(crops: Path, tmp_path: Path) -> None:
+    moving = replace(RECIPE, augmentation=replace(RECIPE.augmentation, shift_std=0.1, zoom_std=0.2))
+    still = replace(moving, moved_share=0.0)
+    networks, fits = [], []
+    for name, recipe in {"moving": moving, "still": still, "plain": RECIPE}.items():
+        networks.append(train(crops, tmp_path / name, unlabelled=(5,), recipe=recipe))
+        fits.append(np.load(tmp_path / name / "scratch/fits_1.npy", allow_pickle=False))
+    np.testing.assert_array_equal(fits[0], fits[1])  # by the network that saw labels alone
+    assert not np.array_equal(fits[0], fits[2])
+    assert not same(networks[0], networks[1])
 
 
 def test_heat_maps_make_other_fits_where_they_are_asked_for(crops: Path, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from geobody.models.tracks import known_masks
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images and joints are changed; keys and units as in ``params.yaml: augmentation``."""
+    """How images and joints are changed; keys and units as in ``params.yaml: augmentation``, ``moved_share`` as in
+    ``tuning``."""
 
     strength: float
     background_share: float
@@ -37,6 +38,7 @@ class Augmentation:
     shift_std: float
     zoom_std: float
     mirror: bool
+    moved_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,9 @@ def _moved(
     angles = draw_turns(count, std_deg=augmentation.turn_deg, generator=generator).to(device)
     shift = (augmentation.shift_std * torch.randn(count, 2, generator=generator)).to(device)  # of a side
     zoom = torch.exp(augmentation.zoom_std * torch.randn(count, generator=generator)).to(device)
+    if augmentation.moved_share < 1:
+        still = (torch.rand(count, generator=generator) >= augmentation.moved_share).to(device)
+        shift[still], zoom[still] = 0.0, 1.0
     roll = roll_matrices(angles)
     turn = roll @ aim_matrices(size * shift, focal_px)
     # One call for both: a mask outside its crop repeats its border, as the image does.

@@ -48,17 +48,23 @@ RADII_IMAGES = 200
 @dataclass(frozen=True)
 class TuningRecipe:
     """How encoder and head are trained; keys and units as in ``params.yaml: tuning``, ``heat_weight`` as in
-    ``pose_loss``. ``schedule`` is of all rounds together, a batch being images."""
+    ``pose_loss``. ``schedule`` is of all rounds together, a batch being images. ``augmentation`` is that of the steps
+    on labels alone."""
 
     schedule: Schedule
     rounds: int
     first_share: float
     labelled_share: float
+    moved_share: float
     ridge: float
     heat_maps: bool
     silhouettes: bool
     heat_weight: float
     augmentation: Augmentation
+
+    def augmentation_of(self, number: int) -> Augmentation:
+        """That of a round; the steps on labels alone are number 0."""
+        return replace(self.augmentation, moved_share=self.moved_share) if number else self.augmentation
 
     def steps_of_rounds(self, *, semi_supervised: bool) -> list[int]:
         """Steps on labels alone, and then of each round; they add up to ``schedule.steps``."""
@@ -145,7 +151,7 @@ def tune(
                 network,
                 crops,
                 placed_mm,
-                augmentation=recipe.augmentation,
+                augmentation=recipe.augmentation_of(number),
                 heat_weight=recipe.heat_weight,
                 device=fabric.device,
             ),
