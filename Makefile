@@ -44,9 +44,11 @@ study: $(READY) ## run what is missing of PART of tools/study/*.yaml (hours; PAR
 	python -m tools.write_dvc_yaml
 
 .PHONY: arms
-arms: ## the tables of arms: make study, PART=screen, then PART=compare (hours)
+arms: ## the tables of arms and their ceilings: make study, PART=screen, controls_all, compare, ceiling (hours)
 	$(MAKE) study PART=screen
+	$(MAKE) study PART=controls_all
 	$(MAKE) study PART=compare
+	$(MAKE) study PART=ceiling
 
 .PHONY: labels
 labels: ## the sweep over labels: make study PART=labels (hours)

@@ -382,8 +382,8 @@ class Tuning(Scheduled):
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a round's images that carry labels."""
     moved_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of a round's crops that are displaced and scaled (``augmentation.shift_std``, ``zoom_std``). The fewer, the
-    better on crops around a labelled root, and the worse on crops by a box (docs/experiments.md)."""
+    """Share of a round's crops that are displaced and scaled (``augmentation.shift_std``, ``zoom_std``). With 0 crops
+    around a labelled root do better, and crops by a box much worse (docs/experiments.md); between, it was not tried."""
     heat_maps: bool = True
     """Whether joints of unlabelled instants are looked for where the heat maps of all views meet; without it, or in an
     arm that has none, their predictions are fused."""

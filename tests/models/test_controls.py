@@ -193,6 +193,18 @@ def test_a_share_of_the_crops_is_moved(share: float, crops: Path) -> None:
     assert not (scaled & ~moved).any()
     assert scaled.sum() >= 0.95 * moved.sum()  # one in a hundred is scaled by less
     assert off[~moved].max() < 1e-3
+    torch.testing.assert_close(taught.images[~moved], batch.images[~moved], atol=1e-4, rtol=0)
+    torch.testing.assert_close(taught.joints_mm[~moved], before.joints_mm[~moved])
+
+
+def test_crops_that_are_not_moved_roll_all_the_same(crops: Path) -> None:
+    shards = CropShards.open(crops)
+    batch = figures_of(shards, shards.rows(subjects=[1]))
+    rolling = replace(FULL, strength=0.0, background_share=0.0, mirror=False, moved_share=0.0)
+    taught = augmented(batch, rolling, generator=torch.Generator().manual_seed(0))
+    before = augmented(batch, PLAIN.augmentation, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(taught.places[:, 0], before.places[:, 0], atol=1e-4, rtol=0)
+    assert (taught.places - before.places).norm(dim=-1).mean() > 0.05
 
 
 def figures_of(shards: CropShards, rows: np.ndarray) -> PoseBatch:

@@ -11,20 +11,22 @@ from matplotlib.ticker import NullLocator
 from geobody.report.figures import new_figure, save_png
 
 FIGURE: Final = Path(__file__).resolve().parents[2] / "metrics" / "figures" / "labels.png"
-PARTS: Final = ("compare", "labels")
+PARTS: Final = ("compare", "labels", "ceiling")
 MEASURES: Final = (("n_mpjpe_17_mm", "N-MPJPE, mm"), ("p_mpjpe_17_mm", "P-MPJPE, mm"))
-CONTROL, CEILING = "cnn_s1", "cnn_all"
+CONTROL: Final = "cnn_s1"
+CEILINGS: Final = {"cnn_all": "--", "ceiling_still_batches_of_32": ":"}
+"""CNNs with everyone's labels, and how their lines are drawn."""
 
 
 def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     """Writes the PNG ``path``, if ``rows`` of the study hold fewer labels than all.
 
-    Lines are means over seeds, bars reach from the least to the greatest. The ceiling has everyone's labels.
+    Lines are means over seeds, bars reach from the least to the greatest.
     """
-    arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CEILING, CONTROL})
+    arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CONTROL, *CEILINGS})
     if not arms:
         return
-    figure = new_figure(9, 3.6)
+    figure = new_figure(10, 3.8)
     for place, (measure, label) in enumerate(MEASURES):
         axes = figure.add_subplot(1, len(MEASURES), place + 1)
         ticks: set[float] = set()
@@ -40,9 +42,10 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
         axes.set_xticks(sorted(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
-        # The ceiling is of the part compare: with fewer labels of S1 it is not trained again.
-        for _, mean, _, _ in over_labels(rows, CEILING, measure):
-            axes.axhline(mean, color="#4a4a4a", linestyle="--", label=CEILING)
+        # Ceilings are of other parts: with fewer labels of S1 they are not trained again.
+        for ceiling, style in CEILINGS.items():
+            for _, mean, _, _ in over_labels(rows, ceiling, measure):
+                axes.axhline(mean, color="#4a4a4a", linestyle=style, label=ceiling)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, ncol=len(names), frameon=False, loc="upper center")
     figure.tight_layout(rect=(0, 0, 1, 0.93))
