@@ -1,6 +1,7 @@
 """The study's picture: error against the share of labels, for the part's arms and the CNN with labels alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -11,11 +12,11 @@ from matplotlib.ticker import NullLocator
 from geobody.report.figures import new_figure, save_png
 
 FIGURE: Final = Path(__file__).resolve().parents[2] / "metrics" / "figures" / "labels.png"
-PARTS: Final = ("compare", "labels", "ceiling")
 MEASURES: Final = (("n_mpjpe_17_mm", "N-MPJPE, mm"), ("p_mpjpe_17_mm", "P-MPJPE, mm"))
-CONTROL: Final = "cnn_s1"
-CEILINGS: Final = {"cnn_all": "--", "ceiling_still_batches_of_32": ":"}
-"""CNNs with everyone's labels, and how their lines are drawn."""
+CONTROL, CEILING, OTHER_CEILINGS = "cnn_s1", "cnn_all", "ceiling"
+"""Two arms, and the part whose arms are other CNNs with everyone's labels."""
+PARTS: Final = ("compare", "labels", OTHER_CEILINGS)
+STYLES: Final = ("--", ":", "-.")
 
 
 def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
@@ -23,7 +24,8 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
     Lines are means over seeds, bars reach from the least to the greatest.
     """
-    arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CONTROL, *CEILINGS})
+    ceilings = [CEILING, *sorted({row["arm"] for row in rows if row["part"] == OTHER_CEILINGS})]
+    arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CONTROL, CEILING})
     if not arms:
         return
     figure = new_figure(10, 3.8)
@@ -43,7 +45,7 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
         # Ceilings are of other parts: with fewer labels of S1 they are not trained again.
-        for ceiling, style in CEILINGS.items():
+        for ceiling, style in zip(ceilings, cycle(STYLES), strict=False):
             for _, mean, _, _ in over_labels(rows, ceiling, measure):
                 axes.axhline(mean, color="#4a4a4a", linestyle=style, label=ceiling)
     handles, names = figure.axes[0].get_legend_handles_labels()
