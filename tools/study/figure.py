@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from geobody.report.figures import new_figure, save_png
+from tools.study.rows import CEILINGS
 
 FIGURE: Final = Path(__file__).resolve().parents[2] / "metrics" / "figures" / "labels.png"
 MEASURES: Final = (("n_mpjpe_17_mm", "N-MPJPE, mm"), ("p_mpjpe_17_mm", "P-MPJPE, mm"))
-CONTROL, CEILING, OTHER_CEILINGS = "cnn_s1", "cnn_all", "ceiling"
-"""Two arms, and the part whose arms are other CNNs with everyone's labels."""
-PARTS: Final = ("compare", "labels", OTHER_CEILINGS)
+CONTROL, CEILING = "cnn_s1", "cnn_all"
+PARTS: Final = ("compare", "labels", CEILINGS["compare"])
 STYLES: Final = ("--", ":", "-.")
 
 
@@ -24,7 +24,7 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
     Lines are means over seeds, bars reach from the least to the greatest.
     """
-    ceilings = [CEILING, *sorted({row["arm"] for row in rows if row["part"] == OTHER_CEILINGS})]
+    ceilings = [CEILING, *sorted({row["arm"] for row in rows if row["part"] == CEILINGS["compare"]})]
     arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CONTROL, CEILING})
     if not arms:
         return

@@ -11,7 +11,7 @@ from geobody.yaml12 import read_yaml
 from tools.data_hash import FROZEN
 from tools.study.collect import ROLLS, read
 from tools.study.figure import FIGURE, draw
-from tools.study.rows import CONTROLS, FILES
+from tools.study.rows import CEILINGS, CONTROLS, FILES
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "study.md"
 HEAD: Final = (
@@ -27,8 +27,6 @@ BODY_HEAD: Final = (
 BODY_ROW: Final = "default"
 BESIDE: Final = {"labels": "compare", "turns": "compare"}
 """Parts that vary a param, and the part that has the same arms and seeds with its default."""
-CEILINGS: Final = {"screen": "controls_all", "compare": "ceiling"}
-"""Parts, and those with other recipes of ``cnn_all`` for the same people: a gap is measured to the best of them all."""
 BOXES: Final = {"box_mm": "N-MPJPE by a box", "box_off_mm": "by a box that is off"}
 Rows = Sequence[Mapping[str, str]]
 
