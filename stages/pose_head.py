@@ -47,7 +47,7 @@ def main(job: Job) -> str:
         if not len(unlabelled):
             raise ParamsError(
                 "params.yaml: pose_head.kind: value 'semi_supervised': no training subject has an instant without a "
-                "label; use fine_tuned, or mend labels or held_out.subjects"
+                "label that all cameras saw; use fine_tuned, or mend labels or held_out.subjects"
             )
     if tuned:
         network = tune(
