@@ -267,7 +267,7 @@ def test_an_unknown_part_and_an_unknown_arm_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
         match="no part nothing; there are screen, screen_masked, screen_tenth, screen_labels, screen_labels_short, "
-        "compare, labels, turns, boxes, masked, controls_s1, controls_all, ceiling, ablation",
+        "compare, labels, turns, boxes, masked, controls_s1, controls_all, ceiling, ceiling_masked, ablation",
     ):
         rows.experiments("nothing")
     bad = tmp_path / "rows.yaml"
