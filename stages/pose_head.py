@@ -46,8 +46,8 @@ def main(job: Job) -> str:
         unlabelled = unlabelled_views(shards, split, subjects=held_out.taught(shards.train_subjects))
         if not len(unlabelled):
             raise ParamsError(
-                "params.yaml: pose_head.kind: value 'semi_supervised': no training subject has an instant without a "
-                "label that all cameras saw; use fine_tuned, or mend labels or held_out.subjects"
+                "params.yaml: pose_head.kind: value 'semi_supervised': no training subject has an unlabelled "
+                "instant that all cameras saw; use fine_tuned, or mend labels or held_out.subjects"
             )
     if tuned:
         network = tune(

@@ -106,8 +106,8 @@ def augmented(batch: PoseBatch, augmentation: Augmentation, *, generator: torch.
     """Images and joints as a network trains on them.
 
     Some people move in front of another's background; colours change, the person's apart from the
-    room's (the masks tell them apart); the camera rolls and of ``moved_share`` the crop is centred and scaled a little
-    differently, as crops around a box or a mask are; half of the images are mirrored, joints with them.
+    room's (the masks tell them apart); the camera rolls and, for ``moved_share`` of the images, the crop is centred and
+    scaled a little differently, as crops around a box or a mask are; half of the images are mirrored, joints with them.
     """
     images = batch.images
     if augmentation.background_share > 0:
