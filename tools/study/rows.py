@@ -20,7 +20,7 @@ HEAD: Final = "pose head"
 CONTROLS: Final = ("mean_pose", "cnn_s1", "cnn_all")
 """Rows beside an arm's that no representation is behind."""
 CEILINGS: Final = {"screen": "controls_all", "compare": "ceiling", "masked": "ceiling_masked"}
-"""Parts, and those with other recipes of ``cnn_all`` for the same people: a gap is measured to the best of them all."""
+"""Parts, and those with other recipes of ``cnn_all``, for the same people and track: a gap is measured to the best."""
 
 
 @dataclass(frozen=True)
