@@ -226,13 +226,23 @@ def test_no_two_experiments_have_a_name_in_common() -> None:
 
 
 def test_who_chooses_is_seen_by_no_training_and_is_no_test_subject() -> None:
-    for part in ("screen", "screen_masked", "screen_tenth", "screen_labels", "screen_labels_short"):
+    chosen_by = ("screen", "screen_masked", "screen_tenth", "screen_labels", "screen_labels_short")
+    for part in (*chosen_by, "controls_s1", "controls_all"):
         for e in rows.experiments(part):
             assert e.held_out == (8,)
             assert e.params["held_out.subjects"] == [8]
-    for part in ("compare", "labels", "turns", "masked"):
+    for part in ("compare", "labels", "turns", "boxes", "masked", "ceiling", "ceiling_masked"):
         for e in rows.experiments(part):
             assert "held_out.subjects" not in e.params
+
+
+@pytest.mark.parametrize(("part", "others"), rows.CEILINGS.items())
+def test_ceilings_of_a_part_are_of_its_people_track_and_seeds(part: str, others: str) -> None:
+    own, ceilings = rows.experiments(part), rows.experiments(others)
+    for key in ("held_out.subjects", "training.track"):
+        assert {str(e.params.get(key)) for e in own} == {str(e.params.get(key)) for e in ceilings}
+    assert {e.seed for e in own} == {e.seed for e in ceilings}
+    assert {e.judged for e in ceilings} == {"cnn_all"}
 
 
 def test_controls_of_one_seed_are_trained_once() -> None:
