@@ -166,7 +166,8 @@ from geobody.stage import run
 
 
 def main(job):
-    for _ in in_parallel(time.sleep, [0, 600, 600], total=3, desc="naps", jobs=2):
+    work = in_parallel(time.sleep, [0] + 21 * [600], total=22, desc="naps", jobs=2)
+    for _ in work:  # which the error's traceback keeps until the interpreter ends
         raise DataError("a.npy", "is cut short", "copy it again")
 
 
@@ -207,6 +208,42 @@ def test_joblibs_tracker_says_nothing_after_the_line(workplace: Path, others: st
         timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (3, "error: a.npy: is cut short; copy it again\n")
+
+
+INTERRUPTED = """
+import os
+import signal
+import time
+
+from geobody.parallel import in_parallel
+from geobody.stage import run
+
+
+def naps():
+    yield 0
+    yield 600
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(20):
+        yield 600
+
+
+def main(job):
+    for _ in in_parallel(time.sleep, naps(), total=22, desc="naps", jobs=2):
+        pass
+
+
+run("crops", main)
+"""
+
+
+def test_a_signal_while_workers_are_given_work_is_the_only_line(workplace: Path) -> None:
+    program = [sys.executable, "-c", INTERRUPTED]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        program, cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
+    )
+    said = "error: crops: ended by SIGINT; dvc repro begins it anew\n"
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, said)
 
 
 SHARED = """

@@ -18,6 +18,10 @@ from geobody.errors import GeobodyError
 from geobody.interruption import children_deaf_to_signals, end_with_parent
 from geobody.progress import progress
 
+# Joblib regrets what is broken off, maybe as late as the interpreter's end, when no filter can be set any more; the
+# stage says why in its own line.
+warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, r"joblib\.parallel")
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -47,10 +51,7 @@ def in_parallel(
             count += 1
             yield result
     finally:
-        # Joblib regrets what is broken off here; the stage says why in its own line.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            work.close()
+        work.close()
     if count != total:
         raise GeobodyError(f"{desc}: {count} of {total} results came back; run it again")
 
