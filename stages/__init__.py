@@ -7,10 +7,11 @@ with an editable install, ``dvc exp run --temp`` would else run the other checko
 
 import signal
 import sys
-from pathlib import Path
 
 if sys.argv[0] == "-m":  # python -m stages.NAME: nothing has begun, so Ctrl-C ends it, without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))

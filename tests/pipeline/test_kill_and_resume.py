@@ -99,7 +99,8 @@ def kill_stage(
         (repository / path).with_name(f".tmp-{name}").exists() for path in STAGES[name].written().values()
     ):
         return f"left temporary outputs, ended with {process.returncode}: {errors}"
-    if process.returncode == -sent and not errors:
+    only_pythons = errors.startswith("Traceback ") and str(repository) not in errors  # names no file of ours
+    if process.returncode == -sent and (only_pythons or not errors):
         return None  # so early that the stage had not begun
     *others, last = errors.splitlines() or [""]  # libraries may have warned before
     if (
