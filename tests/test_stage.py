@@ -174,15 +174,6 @@ run("crops", main)
 """
 
 
-def test_an_error_while_workers_are_at_work_is_the_only_line(workplace: Path) -> None:
-    program = [sys.executable, "-c", BROKEN_OFF]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        program, cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stderr) == (3, "error: a.npy: is cut short; copy it again\n")
-
-
 SEMAPHORE_GONE = """
 from joblib.externals.loky.backend import resource_tracker
 
@@ -235,14 +226,23 @@ run("crops", main)
 """
 
 
-def test_a_signal_while_workers_are_given_work_is_the_only_line(workplace: Path) -> None:
-    program = [sys.executable, "-c", INTERRUPTED]
+@pytest.mark.parametrize(
+    ("stage", "code", "said"),
+    [
+        (BROKEN_OFF, 3, "error: a.npy: is cut short; copy it again\n"),
+        (INTERRUPTED, 128 + signal.SIGINT, "error: crops: ended by SIGINT; dvc repro begins it anew\n"),
+    ],
+    ids=["error", "signal"],
+)
+def test_what_ends_a_stage_while_workers_are_busy_is_the_only_line(
+    workplace: Path, stage: str, code: int, said: str
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        program, cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
-    )
-    said = "error: crops: ended by SIGINT; dvc repro begins it anew\n"
-    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, said)
+        [sys.executable, "-c", stage],
+        cwd=workplace, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 SHARED = """
