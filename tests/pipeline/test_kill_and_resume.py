@@ -26,13 +26,18 @@ MARK = "GEOBODY_TEST_MARK"
 GRACE_SECONDS = 5.0
 
 
-def start(repository: Path, mark: str, *command: str) -> subprocess.Popen[str]:
-    """``python -m command`` in a session of its own; its processes inherit ``mark``."""
+def start(
+    repository: Path, mark: str, *command: str, ctrl_c: signal.Handlers = signal.SIG_DFL
+) -> subprocess.Popen[str]:
+    """``python -m command`` in a session of its own; its processes inherit ``mark``.
+
+    ``ctrl_c`` is what SIGINT does to it at first: the default, for it may be ignored below `make test &`.
+    """
     environment = {**stage_environment(), MARK: mark, "GEOBODY_CHECKPOINT_SECONDS": "0"}
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=repository, env=environment, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below `make test &`
+        preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -56,6 +61,11 @@ def wait_for(condition: Callable[[], object], seconds: float) -> bool:
     return True
 
 
+def ignores(process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(re.findall(r"^SigIgn:\t(\w+)$", status, re.MULTILINE)[0], 16) >> (number - 1) & 1)
+
+
 def checkpoints(repository: Path, name: str) -> list[Path]:
     return list(repository.glob(f".scratch/{name}-*/**/[!.]*.safetensors"))
 
@@ -71,12 +81,14 @@ def undisturbed_seconds(repository: Path, name: str) -> float:
 def kill_stage(
     repository: Path, name: str, sent: signal.Signals, *, moment: float, after_checkpoint: bool
 ) -> str | None:
-    """Sends the signal ``moment`` seconds after the start, or after the first checkpoint.
+    """Sends the signal ``moment`` seconds after ``stages/__init__.py`` took SIGINT, or after a checkpoint.
 
+    Before that Python itself starts, whose end by Ctrl-C is a traceback that names no file of ours.
     Returns what is wrong with how the stage ended, or None; "finished" when the signal came too late.
     """
     mark = f"{repository}:{name}:{sent.name}:{moment}"
-    process = start(repository, mark, f"stages.{name}")
+    process = start(repository, mark, f"stages.{name}", ctrl_c=signal.SIG_IGN)
+    wait_for(lambda: process.poll() is not None or not ignores(process, signal.SIGINT), 60)
     if after_checkpoint:
         wait_for(lambda: checkpoints(repository, name) or process.poll() is not None, 300)
     try:
@@ -99,8 +111,7 @@ def kill_stage(
         (repository / path).with_name(f".tmp-{name}").exists() for path in STAGES[name].written().values()
     ):
         return f"left temporary outputs, ended with {process.returncode}: {errors}"
-    only_pythons = errors.startswith("Traceback ") and str(repository) not in errors  # names no file of ours
-    if process.returncode == -sent and (only_pythons or not errors):
+    if process.returncode == -sent and not errors:
         return None  # so early that the stage had not begun
     *others, last = errors.splitlines() or [""]  # libraries may have warned before
     if (
