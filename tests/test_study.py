@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from scipy.spatial.transform import Rotation
 
 from capsule_body import write_capsule_body
@@ -720,6 +721,22 @@ def test_fewer_labels_are_drawn_without_the_ceiling_of_another_part(tmp_path: Pa
     assert (tmp_path / "labels.png").stat().st_size > 3000
     figure.draw([row | {"arm": "rhodin"}], tmp_path / "alone.png")  # before the control is there
     assert (tmp_path / "alone.png").stat().st_size > 3000
+
+
+def test_the_legend_names_all_lines_inside_of_the_picture_and_above_the_axes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figure, "save_png", lambda _, it: drawn.append(it))
+    figure.draw(collect.read(TABLE), tmp_path / "labels.png")
+    (picture,) = drawn
+    picture.draw_without_rendering()
+    (legend,) = picture.legends
+    lines = {line.get_label() for line in picture.axes[0].containers + picture.axes[0].lines}
+    assert {text.get_text() for text in legend.get_texts()} == {e for e in lines if not e.startswith("_")}
+    box = legend.get_window_extent()
+    assert picture.bbox.x0 <= box.x0 < box.x1 <= picture.bbox.x1
+    assert all(axes.get_window_extent().y1 <= box.y0 < box.y1 <= picture.bbox.y1 for axes in picture.axes)
 
 
 def test_errors_are_drawn_against_labels_once_there_are_any(tmp_path: Path) -> None:

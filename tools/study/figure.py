@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
+from math import ceil
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -17,6 +18,7 @@ MEASURES: Final = (("n_mpjpe_17_mm", "N-MPJPE, mm"), ("p_mpjpe_17_mm", "P-MPJPE,
 CONTROL, CEILING = "cnn_s1", "cnn_all"
 PARTS: Final = ("compare", "labels", CEILINGS["compare"])
 STYLES: Final = ("--", ":", "-.")
+NAMES_IN_A_LINE: Final = 3
 
 
 def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
@@ -28,7 +30,7 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     arms = sorted({row["arm"] for row in rows if row["part"] == "labels"} - {"mean_pose", CONTROL, CEILING})
     if not arms:
         return
-    figure = new_figure(10, 3.8)
+    figure = new_figure(10, 4.0)
     for place, (measure, label) in enumerate(MEASURES):
         axes = figure.add_subplot(1, len(MEASURES), place + 1)
         ticks: set[float] = set()
@@ -49,8 +51,8 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
             for _, mean, _, _ in over_labels(rows, ceiling, measure):
                 axes.axhline(mean, color="#4a4a4a", linestyle=style, label=ceiling)
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, ncol=len(names), frameon=False, loc="upper center")
-    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    figure.legend(handles, names, ncol=NAMES_IN_A_LINE, frameon=False, loc="upper center")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.07 * ceil(len(names) / NAMES_IN_A_LINE)))
     save_png(path, figure)
 
 
