@@ -732,8 +732,8 @@ def test_the_legend_names_all_lines_inside_of_the_picture_and_above_the_axes(
     (picture,) = drawn
     picture.draw_without_rendering()
     (legend,) = picture.legends
-    lines = {line.get_label() for line in picture.axes[0].containers + picture.axes[0].lines}
-    assert {text.get_text() for text in legend.get_texts()} == {e for e in lines if not e.startswith("_")}
+    arms = {e.arm for part in ("labels", "ceiling") for e in rows.experiments(part)}
+    assert {text.get_text() for text in legend.get_texts()} == {*arms, "cnn_s1", "cnn_all"}
     box = legend.get_window_extent()
     assert picture.bbox.x0 <= box.x0 < box.x1 <= picture.bbox.x1
     assert all(axes.get_window_extent().y1 <= box.y0 < box.y1 <= picture.bbox.y1 for axes in picture.axes)

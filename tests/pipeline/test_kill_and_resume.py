@@ -88,7 +88,9 @@ def kill_stage(
     """
     mark = f"{repository}:{name}:{sent.name}:{moment}"
     process = start(repository, mark, f"stages.{name}", ctrl_c=signal.SIG_IGN)
-    wait_for(lambda: process.poll() is not None or not ignores(process, signal.SIGINT), 60)
+    if not wait_for(lambda: process.poll() is None and not ignores(process, signal.SIGINT), 60):
+        process.kill()
+        return f"never took SIGINT: {process.communicate()}"
     if after_checkpoint:
         wait_for(lambda: checkpoints(repository, name) or process.poll() is not None, 300)
     try:
