@@ -167,3 +167,33 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     with pytest.raises(GeobodyError, match=r"geobody\[cluster\]") as caught:
         list(in_parallel(square, [1], total=1, desc="squares"))
     assert caught.value.exit_code == 2
+
+
+THREAD_FAILS = """
+import sys
+import threading
+from types import SimpleNamespace
+
+import geobody.parallel
+
+
+class Manager(threading.Thread):
+    executor_flags = SimpleNamespace(kill_workers=sys.argv[1] == "killed")
+
+    def run(self):
+        raise KeyError(9)
+
+
+manager = Manager()
+manager.start()
+manager.join()
+"""
+
+
+@pytest.mark.parametrize(("told", "says"), [("killed", False), ("working", True)])
+def test_only_of_killed_workers_a_task_may_be_missing_without_a_word(told: str, says: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREAD_FAILS, told], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ("KeyError: 9" in done.stderr) == says
+    assert bool(done.stderr) == says

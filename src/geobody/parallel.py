@@ -5,6 +5,7 @@ the workers of a Dask cluster.
 """
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -21,6 +22,15 @@ from geobody.progress import progress
 # Joblib regrets what is broken off, maybe as late as the interpreter's end, when no filter can be set any more; the
 # stage says why in its own line.
 warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning, r"joblib\.parallel")
+
+
+def _unless_workers_were_killed(args: threading.ExceptHookArgs) -> None:
+    """Of a thread of loky's that was told to kill its workers: it drops their tasks, and may then miss one."""
+    if not getattr(getattr(args.thread, "executor_flags", None), "kill_workers", False):
+        _report(args)
+
+
+_report, threading.excepthook = threading.excepthook, _unless_workers_were_killed
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
